@@ -1,0 +1,467 @@
+//! [`MemoryStore`]: the state machine behind sharded locks.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry as MapEntry, RandomState};
+use std::fmt;
+use std::hash::BuildHasher;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::admin::{
+    Cursor, Finding, IdempotencyAdmin, Page, Phase, Resolution, ResolveOutcome, ScanFilter, ScanRequest,
+    Seen, Severity, Stats, Summary,
+};
+use crate::checkpoint::Checkpoint;
+use crate::clock::{Clock, Timestamp};
+use crate::error::{Effect, ErrorKind, StoreError};
+use crate::outcome::{CompleteOutcome, ReleaseOutcome, RenewOutcome, ReservationOutcome};
+use crate::record::Entry;
+use crate::request::{Completion, Renewal, ReserveRequest};
+use crate::slot::Slot;
+use crate::state::{self, Change, Record, Step};
+use crate::store::{IdempotencyStore, Limits};
+use crate::token::{Fence, Grant, Token};
+
+const SHARDS: usize = 64;
+/// The default capacity, in records.
+pub const DEFAULT_CAPACITY: usize = 1_000_000;
+/// The default capacity, in bytes of slots, bodies and checkpoints.
+pub const DEFAULT_CAPACITY_BYTES: usize = 1024 * 1024 * 1024;
+
+/// A store in this process's memory, for a service of a single process and for unit tests.
+///
+/// It keeps every rule of the contract but durability: what it holds ends with the process. Its clones
+/// share their records. It is bounded: a reserve that would need a new record beyond the capacity, in
+/// records or bytes, answers [`Full`](ErrorKind::Full) (expired records make room first); completing
+/// what is reserved always works.
+///
+/// ```
+/// use oncekey_core::*;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let slot = Principal::new("shop-17")?.slot("order-1")?;
+/// let request = ReserveRequest::new(Fingerprint::builder("pay/v1").part("9 EUR").finish(), Terms::default());
+///
+/// let ReservationOutcome::Reserved(grant) = store.reserve_or_fetch(&slot, Token::fresh(), &request).await? else {
+///     unreachable!("nobody else holds it");
+/// };
+/// let paid = StoredResponse::new(201, "", "paid");
+/// assert_eq!(store.complete(&slot, &grant, &Completion::new(paid.clone())).await?, CompleteOutcome::Stored);
+///
+/// let ReservationOutcome::Replay(record) = store.reserve_or_fetch(&slot, Token::fresh(), &request).await? else {
+///     unreachable!("it is done");
+/// };
+/// assert_eq!(record.response, paid);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    limits: Limits,
+    capacity: usize,
+    capacity_bytes: usize,
+    hasher: RandomState,
+    shards: Vec<Mutex<HashMap<Slot, Record>>>,
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+type Shard<'a> = MutexGuard<'a, HashMap<Slot, Record>>;
+
+/// Sets up a [`MemoryStore`].
+#[derive(Clone, Debug)]
+pub struct MemoryStoreBuilder {
+    clock: Clock,
+    limits: Limits,
+    capacity: usize,
+    capacity_bytes: usize,
+}
+
+impl MemoryStoreBuilder {
+    /// The clock that decides; the host's by default.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What a response may be; 16 MiB by default.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// At most so many records; a million by default.
+    #[must_use]
+    pub fn capacity(mut self, records: usize) -> Self {
+        self.capacity = records;
+        self
+    }
+
+    /// No new reservation once slots, bodies and checkpoints fill so many bytes; 1 GiB by default.
+    #[must_use]
+    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
+        self.capacity_bytes = bytes;
+        self
+    }
+
+    /// The store, empty.
+    pub fn build(self) -> MemoryStore {
+        let Self { clock, limits, capacity, capacity_bytes } = self;
+        MemoryStore(Arc::new(Inner {
+            clock,
+            limits,
+            capacity,
+            capacity_bytes,
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            records: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl MemoryStore {
+    /// An empty store on the host's clock, with the default capacities.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// To choose clock, limits and capacities.
+    pub fn builder() -> MemoryStoreBuilder {
+        MemoryStoreBuilder {
+            clock: Clock::system(),
+            limits: Limits::default(),
+            capacity: DEFAULT_CAPACITY,
+            capacity_bytes: DEFAULT_CAPACITY_BYTES,
+        }
+    }
+
+    /// One atomic step on one slot: the clock is read under the slot's lock (S9).
+    fn step<A>(&self, slot: &Slot, decide: impl FnOnce(Option<&Record>, Timestamp) -> Step<A>) -> A {
+        let mut shard = self.0.shard_of(slot);
+        let step = decide(shard.get(slot), self.0.clock.now());
+        self.0.apply(&mut shard, slot, step.change);
+        step.answer
+    }
+
+    /// Deletes up to `limit` expired records of one shard.
+    fn collect(&self, shard: &mut Shard<'_>, limit: usize) -> usize {
+        let now = self.0.clock.now();
+        let expired: Vec<Slot> = shard
+            .iter()
+            .filter(|(_, r)| r.is_expired(now))
+            .take(limit)
+            .map(|(slot, _)| slot.clone())
+            .collect();
+        for slot in &expired {
+            self.0.apply(shard, slot, Change::Delete);
+        }
+        expired.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.records.load(Ordering::Relaxed) >= self.0.capacity
+            || self.0.bytes.load(Ordering::Relaxed) >= self.0.capacity_bytes
+    }
+
+    /// Whether a reserve of `slot` has room: it has a record already, or one more fits, if need be once
+    /// the expired ones are gone.
+    fn has_room(&self, slot: &Slot) -> bool {
+        if !self.is_full() || self.0.shard_of(slot).contains_key(slot) {
+            return true;
+        }
+        self.0.shards.iter().any(|shard| {
+            let mut shard = lock(shard);
+            self.collect(&mut shard, usize::MAX) > 0 && !self.is_full()
+        })
+    }
+}
+
+impl Inner {
+    fn shard_of(&self, slot: &Slot) -> Shard<'_> {
+        let index = usize::try_from(self.hasher.hash_one(slot) % SHARDS as u64).unwrap_or(0);
+        lock(&self.shards[index])
+    }
+
+    fn apply(&self, shard: &mut Shard<'_>, slot: &Slot, change: Change) {
+        match change {
+            Change::Keep => {}
+            Change::Put(record) => {
+                self.bytes.fetch_add(weight(slot, &record), Ordering::Relaxed);
+                match shard.entry(slot.clone()) {
+                    MapEntry::Occupied(mut old) => {
+                        let old = old.insert(record);
+                        self.bytes.fetch_sub(weight(slot, &old), Ordering::Relaxed);
+                    }
+                    MapEntry::Vacant(new) => {
+                        new.insert(record);
+                        self.records.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            Change::Delete => {
+                if let Some(old) = shard.remove(slot) {
+                    self.bytes.fetch_sub(weight(slot, &old), Ordering::Relaxed);
+                    self.records.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+/// The bytes that count against the capacity.
+fn weight(slot: &Slot, record: &Record) -> usize {
+    let payload = match record {
+        Record::Pending(p) => p.checkpoint.as_ref().map_or(0, |c: &Checkpoint| c.data().len()),
+        Record::Completed(c) => c.record.response.len(),
+        Record::Released(_) => 0,
+    };
+    slot.principal().as_str().len() + slot.key().len() + payload
+}
+
+/// A step never panics half-way, so a poisoned shard is whole.
+fn lock(shard: &Mutex<HashMap<Slot, Record>>) -> Shard<'_> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = self.0.records.load(Ordering::Relaxed);
+        f.debug_struct("MemoryStore").field("records", &records).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl IdempotencyStore for MemoryStore {
+    fn limits(&self) -> Limits {
+        self.0.limits
+    }
+
+    async fn ensure_schema(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn reserve_or_fetch(
+        &self,
+        slot: &Slot,
+        token: Token,
+        request: &ReserveRequest,
+    ) -> Result<ReservationOutcome, StoreError> {
+        if !self.has_room(slot) {
+            let message =
+                "the memory store is at its capacity: raise it, shorten the retention, or use a database";
+            return Err(StoreError::new(ErrorKind::Full, "reserve_or_fetch", Effect::NotApplied, message));
+        }
+        Ok(self.step(slot, |record, now| state::reserve_or_fetch(record, token, request, now))?)
+    }
+
+    async fn renew(&self, slot: &Slot, grant: &Grant, renewal: &Renewal) -> Result<RenewOutcome, StoreError> {
+        Ok(self.step(slot, |record, now| state::renew(record, grant, renewal, now)))
+    }
+
+    async fn complete(
+        &self,
+        slot: &Slot,
+        grant: &Grant,
+        completion: &Completion,
+    ) -> Result<CompleteOutcome, StoreError> {
+        self.0.limits.check(completion).map_err(|e| e.in_operation("complete"))?;
+        Ok(self.step(slot, |record, now| state::complete(record, grant, completion, now)))
+    }
+
+    async fn release(&self, slot: &Slot, grant: &Grant) -> Result<ReleaseOutcome, StoreError> {
+        Ok(self.step(slot, |record, now| state::release(record, grant, now)))
+    }
+
+    async fn lookup(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
+        let shard = self.0.shard_of(slot);
+        Ok(state::lookup(shard.get(slot), self.0.clock.now()))
+    }
+
+    async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
+        let limit = usize::try_from(limit.get()).unwrap_or(usize::MAX);
+        let mut deleted = 0;
+        for shard in &self.0.shards {
+            deleted += self.collect(&mut lock(shard), limit - deleted);
+        }
+        Ok(deleted as u64)
+    }
+}
+
+#[async_trait]
+impl IdempotencyAdmin for MemoryStore {
+    async fn resolve(
+        &self,
+        slot: &Slot,
+        seen: Seen,
+        resolution: &Resolution,
+    ) -> Result<ResolveOutcome, StoreError> {
+        if let Resolution::Complete(completion) = resolution {
+            self.0.limits.check(completion).map_err(|e| e.in_operation("resolve"))?;
+        }
+        Ok(self.step(slot, |record, now| state::resolve(record, seen, resolution, now)))
+    }
+
+    async fn purge(&self, slot: &Slot, fence: Fence) -> Result<bool, StoreError> {
+        Ok(self.step(slot, |record, _| state::purge(record, fence)))
+    }
+
+    /// In the order of [`Slot`]; each page reads every key.
+    async fn scan(&self, request: &ScanRequest) -> Result<Page, StoreError> {
+        let after = request
+            .after
+            .as_ref()
+            .map(|cursor| Slot::from_bytes(cursor.as_bytes()).map_err(|e| e.in_operation("scan")))
+            .transpose()?;
+        let mut found: Vec<Summary> = Vec::new();
+        for shard in &self.0.shards {
+            let shard = lock(shard);
+            let now = self.0.clock.now();
+            found.extend(
+                shard
+                    .iter()
+                    .filter(|(slot, _)| after.as_ref().is_none_or(|after| *slot > after))
+                    .filter_map(|(slot, record)| summary(slot, record, now, request.filter)),
+            );
+        }
+        found.sort_unstable_by(|a, b| a.slot.cmp(&b.slot));
+        let limit = usize::try_from(request.limit.get()).unwrap_or(usize::MAX);
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| Cursor::from_bytes(last.slot.to_bytes()));
+        Ok(Page::new(found, next))
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        let mut stats = Stats::default();
+        for shard in &self.0.shards {
+            let shard = lock(shard);
+            let now = self.0.clock.now();
+            for record in shard.values() {
+                let count = match record {
+                    expired if expired.is_expired(now) => &mut stats.expired,
+                    Record::Pending(p) if p.is_lapsed(now) => &mut stats.lapsed,
+                    Record::Pending(_) => &mut stats.live,
+                    Record::Completed(_) => &mut stats.completed,
+                    Record::Released(_) => &mut stats.released,
+                };
+                *count += 1;
+            }
+        }
+        Ok(stats)
+    }
+
+    async fn assess(&self) -> Result<Vec<Finding>, StoreError> {
+        let message = "records live in this process's memory: a restart forgets every answer, and a second \
+                       process shares none. Use a database where a retry may outlive the process";
+        Ok(vec![Finding::new("memory.durability", Severity::Danger, message)])
+    }
+}
+
+fn summary(slot: &Slot, record: &Record, now: Timestamp, filter: ScanFilter) -> Option<Summary> {
+    if record.is_expired(now) {
+        return None;
+    }
+    let (fingerprint, attempt, created_at, phase) = match record {
+        Record::Pending(p) if filter != ScanFilter::Lapsed || p.is_lapsed(now) => {
+            let (policy, begun, lease_expires_at) = (p.policy, p.begun, p.lease_expires_at);
+            let lapsed = p.is_lapsed(now);
+            let phase = Phase::Pending { policy, begun, lease_expires_at, lapsed };
+            (p.fingerprint, p.attempt, p.created_at, phase)
+        }
+        Record::Completed(c) if filter == ScanFilter::All => {
+            let (status, completed_at) = (c.record.response.status, c.record.completed_at);
+            let phase = Phase::Completed { status, completed_at };
+            (c.record.fingerprint, c.record.attempt, c.record.created_at, phase)
+        }
+        _ => return None,
+    };
+    let (fence, expires_at) = (record.fence(), record.expires_at());
+    Some(Summary::new(slot.clone(), fingerprint, fence, attempt, created_at, expires_at, phase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Fingerprint, Policy, Principal, StoredResponse, Terms};
+    use std::time::Duration;
+
+    fn slot(n: usize) -> Slot {
+        Principal::new("p").unwrap().slot(format!("key-{n}")).unwrap()
+    }
+
+    fn request() -> ReserveRequest {
+        let terms = Terms::new(Policy::TakeOver, Duration::from_secs(30), Duration::from_secs(60)).unwrap();
+        ReserveRequest::new(Fingerprint::from_bytes([0; 32]), terms)
+    }
+
+    async fn reserve(store: &MemoryStore, n: usize) -> Result<Grant, StoreError> {
+        match store.reserve_or_fetch(&slot(n), Token::fresh(), &request()).await? {
+            ReservationOutcome::Reserved(grant) => Ok(grant),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_store_refuses_reserves_and_still_completes() {
+        let clock = Clock::frozen(Timestamp::from_micros(1));
+        let store = MemoryStore::builder().capacity(2).clock(clock.clone()).build();
+        let first = reserve(&store, 1).await.unwrap();
+        reserve(&store, 2).await.unwrap();
+        let full = reserve(&store, 3).await.unwrap_err();
+        assert_eq!((full.kind(), full.effect()), (ErrorKind::Full, Effect::NotApplied));
+        let done = Completion::new(StoredResponse::new(200, "", vec![0; 1_000]));
+        assert_eq!(store.complete(&slot(1), &first, &done).await.unwrap(), CompleteOutcome::Stored);
+        clock.advance(Duration::from_secs(3600));
+        reserve(&store, 3).await.expect("expired records make room");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_counted_back_to_zero() {
+        let store = MemoryStore::builder().capacity_bytes(500).build();
+        let grant = reserve(&store, 1).await.unwrap();
+        let done = Completion::new(StoredResponse::new(200, "", vec![0; 1_000]));
+        assert_eq!(store.complete(&slot(1), &grant, &done).await.unwrap(), CompleteOutcome::Stored);
+        assert_eq!(reserve(&store, 2).await.unwrap_err().kind(), ErrorKind::Full);
+        assert!(store.purge(&slot(1), grant.fence).await.unwrap());
+        assert_eq!(store.0.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(store.0.records.load(Ordering::Relaxed), 0);
+        reserve(&store, 2).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_scan_shows_each_record_once_in_order() {
+        let store = MemoryStore::new();
+        for n in 0..25 {
+            reserve(&store, n).await.unwrap();
+        }
+        let mut request = ScanRequest::first(NonZeroU32::new(10).unwrap());
+        let mut seen = Vec::new();
+        loop {
+            let page = store.scan(&request).await.unwrap();
+            seen.extend(page.summaries.into_iter().map(|s| s.slot));
+            match page.next {
+                Some(next) => request = request.after(next),
+                None => break,
+            }
+        }
+        assert_eq!(seen.len(), 25);
+        assert!(seen.is_sorted());
+    }
+}
