@@ -6,12 +6,13 @@ use crate::checkpoint::Checkpoint;
 use crate::record::IdempotencyRecord;
 use crate::token::{Fence, Grant};
 
-/// What `reserve_or_fetch` answers.
+/// What `reserve_or_fetch` answers. `H` is what the holder gets: a [`Grant`] from a store, and richer
+/// things from what is built on one.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[must_use = "only Reserved lets the caller work"]
-pub enum ReservationOutcome {
+pub enum ReservationOutcome<H = Grant> {
     /// The caller holds the slot: do the work (R1, R3, R5).
-    Reserved(Grant),
+    Reserved(H),
     /// The work was done: give this answer (R9).
     Replay(IdempotencyRecord),
     /// Somebody is at work (R4).
@@ -20,6 +21,19 @@ pub enum ReservationOutcome {
     Conflict,
     /// The holder fell silent, and the policy forbids to work again (R6).
     Indeterminate(Lapsed),
+}
+
+impl<H> ReservationOutcome<H> {
+    /// The same outcome with what the holder gets in another type.
+    pub fn map_reserved<T>(self, f: impl FnOnce(H) -> T) -> ReservationOutcome<T> {
+        match self {
+            Self::Reserved(holder) => ReservationOutcome::Reserved(f(holder)),
+            Self::Replay(record) => ReservationOutcome::Replay(record),
+            Self::InFlight(busy) => ReservationOutcome::InFlight(busy),
+            Self::Conflict => ReservationOutcome::Conflict,
+            Self::Indeterminate(lapsed) => ReservationOutcome::Indeterminate(lapsed),
+        }
+    }
 }
 
 /// Somebody is at work.
