@@ -1,0 +1,18 @@
+//! `cargo xtask lint`: what is checked without running the project.
+
+use crate::step::Step;
+use crate::tools;
+
+/// Format, clippy, docs, house rules.
+pub(crate) fn steps() -> Vec<Step> {
+    let mut docs = tools::cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
+    docs.env("RUSTDOCFLAGS", "-D warnings");
+    vec![
+        Step::cargo("format", ["fmt", "--all", "--check"]),
+        Step::cargo(
+            "clippy",
+            ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        ),
+        Step::command("docs", docs),
+    ]
+}
