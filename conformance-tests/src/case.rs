@@ -62,7 +62,17 @@ impl fmt::Display for Failure {
 }
 
 impl<E: std::error::Error> From<E> for Failure {
+    /// The error with its causes, and the line that it came up in.
+    #[track_caller]
     fn from(error: E) -> Self {
+        let at = crate::kit::expect::place(std::panic::Location::caller());
+        Self(Self::from_error(&error).0 + &at)
+    }
+}
+
+impl Failure {
+    /// The error with its causes.
+    pub(crate) fn from_error(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {

@@ -1,9 +1,21 @@
-//! placeholder
+//! The suite that proves an idempotency store right, or wrong by name.
 
 mod case;
+mod cases;
+mod execute;
 mod harness;
+mod kit;
+mod mimic;
+mod options;
+mod registry;
+mod report;
 
 pub use case::{Case, CaseFuture, Context, Failure, Level};
+pub use execute::run;
 pub use harness::{
     BoxError, Capabilities, Capability, Harness, MemoryHarness, Namespace, ShiftTime, TimeControl,
 };
+pub use mimic::main;
+pub use options::{Options, SEED_VARIABLE};
+pub use registry::{cases, rules_covered};
+pub use report::{CaseReport, Report, Verdict};

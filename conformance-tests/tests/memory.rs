@@ -1,0 +1,5 @@
+//! The reference store passes its own suite.
+
+fn main() {
+    oncekey_conformance::main(oncekey_conformance::MemoryHarness)
+}
