@@ -1,7 +1,7 @@
 //! `cargo xtask lint`: what is checked without running the project.
 
 use crate::step::Step;
-use crate::tools;
+use crate::{tidy, tools};
 
 /// Format, clippy, docs, house rules.
 pub(crate) fn steps() -> Vec<Step> {
@@ -14,5 +14,6 @@ pub(crate) fn steps() -> Vec<Step> {
             ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
         ),
         Step::command("docs", docs),
+        Step::new("tidy", tidy::run),
     ]
 }

@@ -4,6 +4,7 @@
 mod lint;
 mod step;
 mod test;
+mod tidy;
 mod tools;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ cargo xtask COMMAND
   test [STEP..]     every test: the workspace, doctests, examples, features, the rusqlite range
   lint [STEP..]     format, clippy, docs without warnings, the house rules
   ci                lint, then test
+  tidy              the house rules alone
   bench ARGS..      bench/ in release, with these arguments
   help              this
 
@@ -48,6 +50,7 @@ fn run() -> Result<bool, String> {
             let steps = lint::steps().into_iter().chain(test::steps()?).collect();
             step::run("ci", steps, args)
         }
+        "tidy" => tidy::run().map(|()| true),
         "bench" => {
             let args: Vec<_> = args.raw_args().map_err(|e| e.to_string())?.collect();
             let mut bench = tools::cargo(["run", "--release", "--manifest-path", "bench/Cargo.toml", "--"]);
