@@ -75,8 +75,10 @@ pub(super) fn reasons(project: &Project) -> Vec<Complaint> {
             let line = line.trim();
             let said = above.starts_with('#') || line.contains(" # ");
             let defines = section == "[features]" && line.contains(" = ") && !line.starts_with("default ");
-            let asks =
-                section.contains("dependencies") && line.contains("features = [") && line.contains('"');
+            let asks = section.ends_with("dependencies]")
+                && section != "[dev-dependencies]"
+                && line.contains("features = [")
+                && line.contains('"');
             if line.starts_with('[') {
                 section = line;
             } else if !line.starts_with('#') && (defines || asks) && !said {
