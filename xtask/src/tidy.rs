@@ -99,8 +99,7 @@ impl Project {
                 files.push(File { path, text });
             }
         }
-        let covered = spec::cases(&files);
-        Ok(Self { files, metadata: tools::metadata()?, covered })
+        Ok(Self { files, metadata: tools::metadata()?, covered: spec::cases()? })
     }
 
     fn file(&self, path: &str) -> Option<&File> {
@@ -131,9 +130,9 @@ pub(crate) fn run() -> Result<(), String> {
 impl Project {
     /// A project of these files.
     fn of(files: &[(&str, &str)]) -> Self {
-        let files: Vec<_> =
+        let files =
             files.iter().map(|(p, t)| File { path: (*p).to_owned(), text: (*t).to_owned() }).collect();
-        Self { covered: spec::cases(&files), files, metadata: serde_json::Value::Null }
+        Self { files, ..Self::default() }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Rules about docs/spec.md: each of its rules is tested, and no other is spoken of.
 
 use std::collections::BTreeSet;
+use std::process::Stdio;
 
 use super::{Complaint, File, Project};
+use crate::tools;
 
 const SPEC: &str = "docs/spec.md";
 /// The section that says why a rule has no case.
@@ -29,6 +31,9 @@ pub(super) fn covered(project: &Project) -> Vec<Complaint> {
     for (excuse, line) in excuses.iter().filter(|(excuse, _)| !rules.iter().any(|(rule, _)| rule == excuse)) {
         found.push(Complaint::new(SPEC, *line, format!("{excuse} is excused, and is no rule")));
     }
+    for rule in project.covered.iter().filter(|covered| !rules.iter().any(|(rule, _)| rule == *covered)) {
+        found.push(Complaint::new(SPEC, 1, format!("a case names {rule}, which is no rule")));
+    }
     if rules.is_empty() {
         found.push(Complaint::new(SPEC, 1, "has no rules: are its rows still `| R1 | ..`?"));
     }
@@ -54,17 +59,15 @@ pub(super) fn mentioned(project: &Project) -> Vec<Complaint> {
     found
 }
 
-/// The rules that the suite's cases name: `rules: &["R5", "S1"]`.
-pub(super) fn cases(files: &[File]) -> BTreeSet<String> {
-    let mut rules = BTreeSet::new();
-    for file in files.iter().filter(|f| f.path.starts_with("conformance-tests/src/") && f.is("rs")) {
-        let code: String = file.text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
-        for list in code.split("rules: &[").skip(1) {
-            let list = list.split(']').next().unwrap_or_default();
-            rules.extend(list.split('"').filter(|word| is_rule(word)).map(str::to_owned));
-        }
+/// The rules that the suite's cases name, as the suite itself tells them.
+pub(super) fn cases() -> Result<BTreeSet<String>, String> {
+    let mut tell = tools::cargo(["run", "--quiet", "-p", "oncekey-conformance", "--example", "rules"]);
+    let told = tell.stderr(Stdio::inherit()).output().map_err(|e| format!("cargo did not start: {e}"))?;
+    if !told.status.success() {
+        return Err(format!("the list of the suite's cases: {}", told.status));
     }
-    rules
+    let told = String::from_utf8_lossy(&told.stdout);
+    Ok(told.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
 }
 
 /// A rule, and the line of its row.
@@ -117,31 +120,29 @@ mod tests {
     const SPEC_TEXT: &str =
         "## Tables\n| id | x |\n| R1 | a |\n| S1 | b |\n\n## Seen only from inside\n| S1 | why |\n";
 
+    fn said(spec: &str, covered: &[&str]) -> String {
+        let covered = covered.iter().map(|rule| (*rule).to_owned()).collect();
+        let project = Project { covered, ..Project::of(&[(SPEC, spec)]) };
+        super::covered(&project).iter().map(|c| format!("{c}\n")).collect()
+    }
+
     #[test]
     fn a_rule_without_case_or_excuse_is_named() {
-        let case = ("conformance-tests/src/a.rs", "Case { rules: &[\n    \"R1\"], }");
-        assert_eq!(says(covered, &[("docs/spec.md", SPEC_TEXT), case]), "");
-        assert_eq!(
-            says(covered, &[("docs/spec.md", SPEC_TEXT)]),
-            "docs/spec.md:3: R1 has no conformance case\n"
-        );
-        let comment = ("conformance-tests/src/a.rs", "/// Case { rules: &[\"R1\"] }");
-        assert_eq!(
-            says(covered, &[("docs/spec.md", SPEC_TEXT), comment]),
-            "docs/spec.md:3: R1 has no conformance case\n"
-        );
+        assert_eq!(said(SPEC_TEXT, &["R1"]), "");
+        assert_eq!(said(SPEC_TEXT, &[]), "docs/spec.md:3: R1 has no conformance case\n");
+        assert_eq!(said("# Other\n", &[]), "docs/spec.md:1: has no rules: are its rows still `| R1 | ..`?\n");
     }
 
     #[test]
     fn an_excuse_must_be_needed_and_of_a_rule() {
-        let cases = ("conformance-tests/src/a.rs", "rules: &[\"R1\", \"S1\"]");
-        assert_eq!(
-            says(covered, &[("docs/spec.md", SPEC_TEXT), cases]),
-            "docs/spec.md:4: S1 has an excuse, and a case\n"
-        );
+        assert_eq!(said(SPEC_TEXT, &["R1", "S1"]), "docs/spec.md:4: S1 has an excuse, and a case\n");
         let spec = SPEC_TEXT.replace("| S1 | why |", "| S9 | why |");
-        let said = says(covered, &[("docs/spec.md", &spec), cases]);
-        assert_eq!(said, "docs/spec.md:7: S9 is excused, and is no rule\n");
+        assert_eq!(said(&spec, &["R1", "S1"]), "docs/spec.md:7: S9 is excused, and is no rule\n");
+    }
+
+    #[test]
+    fn a_case_may_name_no_rule_that_does_not_exist() {
+        assert_eq!(said(SPEC_TEXT, &["R1", "R7"]), "docs/spec.md:1: a case names R7, which is no rule\n");
     }
 
     #[test]
