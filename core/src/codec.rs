@@ -40,6 +40,11 @@ impl fmt::Display for Corrupt {
 impl std::error::Error for Corrupt {}
 
 impl Corrupt {
+    /// With what is wrong about it.
+    pub const fn new(reason: &'static str) -> Self {
+        Self(reason)
+    }
+
     /// The same as a [`StoreError`] of `operation`.
     pub fn in_operation(self, operation: &'static str) -> StoreError {
         StoreError::new(ErrorKind::Corrupt, operation, Effect::NotApplied, self.to_string()).with_source(self)

@@ -1,0 +1,53 @@
+//! What about this database is unsafe, read from the live connection (S11).
+
+use oncekey_core::{Finding, Severity};
+use rusqlite::Connection;
+
+pub(crate) fn findings(db: &Connection, durable: bool) -> rusqlite::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut say = |id, severity, message: String| findings.push(Finding::new(id, severity, message));
+    let version = rusqlite::version();
+    say("sqlite.library", Severity::Info, format!("SQLite {version}"));
+    if !durable {
+        let message = "records live in this process's memory: a restart forgets every answer. Open a file";
+        say("sqlite.memory", Severity::Danger, message.to_owned());
+        return Ok(findings);
+    }
+    let journal: String = pragma(db, "journal_mode")?;
+    if !journal.eq_ignore_ascii_case("wal") {
+        let message = format!(
+            "journal_mode is {journal}, not wal: somebody changed it; readers and writers block each other"
+        );
+        say("sqlite.journal_mode", Severity::Warning, message);
+    }
+    let synchronous: i64 = pragma(db, "synchronous")?;
+    if synchronous < 2 {
+        let message = format!(
+            "synchronous is {synchronous}, below 2 (FULL): a power cut may lose acknowledged records, and their work is done twice"
+        );
+        say("sqlite.synchronous", Severity::Danger, message);
+    }
+    let page_size: i64 = pragma(db, "page_size")?;
+    if page_size < 4_096 {
+        let message =
+            format!("page_size is {page_size}: below 4096, a completion writes more pages than it must");
+        say("sqlite.page_size", Severity::Info, message);
+    }
+    let check: String = pragma(db, "quick_check")?;
+    if check != "ok" {
+        let message = format!("the file is damaged: {check}. Restore it from a backup");
+        say("sqlite.integrity", Severity::Danger, message);
+    }
+    Ok(findings)
+}
+
+fn pragma<T: rusqlite::types::FromSql>(db: &Connection, name: &str) -> rusqlite::Result<T> {
+    let mut statement = db.prepare(&format!("PRAGMA {name}"))?;
+    let mut rows = statement.query([])?;
+    let first = match rows.next()? {
+        Some(row) => row.get(0),
+        None => Err(rusqlite::Error::QueryReturnedNoRows),
+    };
+    while rows.next()?.is_some() {}
+    first
+}
