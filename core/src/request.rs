@@ -67,6 +67,11 @@ impl Terms {
         Ok(Self { policy, lease, retention })
     }
 
+    /// A lease of 30 s and 24 h of retention, under `policy`.
+    pub fn standard(policy: Policy) -> Self {
+        Self { policy, lease: Duration::from_secs(30), retention: DAY }
+    }
+
     /// What happens when the holder falls silent.
     pub fn policy(&self) -> Policy {
         self.policy
@@ -86,7 +91,7 @@ impl Terms {
 impl Default for Terms {
     /// [`Policy::TakeOver`], a lease of 30 s, and 24 h of retention.
     fn default() -> Self {
-        Self { policy: Policy::TakeOver, lease: Duration::from_secs(30), retention: DAY }
+        Self::standard(Policy::TakeOver)
     }
 }
 
