@@ -38,8 +38,9 @@ pub trait Harness: fmt::Debug + Send + Sync + 'static {
     /// The store's name, in reports.
     fn name(&self) -> &str;
 
-    /// What the store can do; everything unless said otherwise. What it lacks is shown as ignored, and
-    /// must answer [`Unsupported`](oncekey_core::ErrorKind::Unsupported).
+    /// What the store can do; everything unless said otherwise. Cases that need what it lacks are shown as
+    /// ignored, and an operation that it lacks must answer
+    /// [`Unsupported`](oncekey_core::ErrorKind::Unsupported).
     fn capabilities(&self) -> Capabilities {
         Capabilities::all()
     }
@@ -159,6 +160,9 @@ pub enum Capability {
     Stats,
     /// `assess` (S11).
     Assess,
+    /// `garbage_collect` deletes, counts what it deleted, and nobody else deletes (G1). Without it, the engine
+    /// itself deletes what has expired, when it likes.
+    Collect,
     /// Time that moves at once ([`TimeControl::Shift`]).
     ShiftTime,
     /// Time that moves back as well.
@@ -172,8 +176,8 @@ pub struct Capabilities(BTreeSet<Capability>);
 impl Capabilities {
     /// Everything.
     pub fn all() -> Self {
-        use Capability::{Assess, Purge, Resolve, RewindTime, Scan, ShiftTime, Stats};
-        Self([Resolve, Purge, Scan, Stats, Assess, ShiftTime, RewindTime].into())
+        use Capability::{Assess, Collect, Purge, Resolve, RewindTime, Scan, ShiftTime, Stats};
+        Self([Resolve, Purge, Scan, Stats, Assess, Collect, ShiftTime, RewindTime].into())
     }
 
     /// All of these but `capability`.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use oncekey_core::{
-    Checkpoint, Fingerprint, InvalidInput, Policy, Renewal, ReserveRequest, StoredResponse, Terms, Token,
+    Checkpoint, Fence, Fingerprint, Grant, InvalidInput, Policy, Renewal, ReserveRequest, StoredResponse,
+    Terms, Token,
 };
 
 /// Somebody who reserves: a token, and what it asks for.
@@ -66,4 +67,23 @@ pub(crate) fn response(text: &'static str) -> StoredResponse {
 /// What a holder saves.
 pub(crate) fn checkpoint(sequence: u64, text: &'static str) -> Result<Checkpoint, InvalidInput> {
     Checkpoint::new(sequence, text)
+}
+
+/// A heartbeat.
+pub(crate) fn extend(lease: Duration) -> Result<Renewal, InvalidInput> {
+    Renewal::extend(lease)
+}
+
+/// The same token's grant under another fence: somebody else's.
+pub(crate) fn under_fence(grant: &Grant, fence: u64) -> Grant {
+    let mut other = grant.clone();
+    other.fence = Fence::new(fence);
+    other
+}
+
+/// The same fence under another token: nobody's.
+pub(crate) fn under_token(grant: &Grant, token: Token) -> Grant {
+    let mut other = grant.clone();
+    other.token = token;
+    other
 }

@@ -79,6 +79,22 @@ impl Desk {
         answered(self.store.lookup(&self.slot))
     }
 
+    /// The record as anybody may see it, without the one figure that changes by itself. Two of these are
+    /// equal when nothing was written in between.
+    #[track_caller]
+    pub(crate) fn record(&self) -> impl Future<Output = Result<Option<Entry>, Failure>> {
+        let lookup = self.lookup();
+        async move {
+            Ok(lookup.await?.map(|entry| match entry {
+                Entry::Pending(mut pending) => {
+                    pending.lease_left = None;
+                    Entry::Pending(pending)
+                }
+                Entry::Completed(record) => Entry::Completed(record),
+            }))
+        }
+    }
+
     #[track_caller]
     pub(crate) fn resolve(
         &self,

@@ -15,10 +15,19 @@ pub(crate) use stage::Stage;
 
 /// All that a file of cases needs.
 pub(crate) mod prelude {
-    pub(crate) use super::caller::{checkpoint, response};
-    pub(crate) use super::expect::{Completing, Renewing, Reserving, same};
-    pub(crate) use super::{Stage, Told, case};
-    pub(crate) use crate::case::Case;
+    pub(crate) use std::time::Duration;
+
+    pub(crate) use oncekey_core::{
+        Completion, Effect, ErrorKind, Fence, Grant, Loss, Policy, Renewal, Timestamp, Token,
+    };
+
+    pub(crate) use super::caller::{checkpoint, extend, response, under_fence, under_token};
+    pub(crate) use super::expect::{
+        Completing, Found, Releasing, Renewing, Reserving, failed, holds, refused, same,
+    };
+    pub(crate) use super::stage::{DAY, HOUR, MINUTE, SECOND, YEAR};
+    pub(crate) use super::{Caller, Desk, Stage, Told, case};
+    pub(crate) use crate::case::{Case, Failure};
 }
 
 /// What a case returns.

@@ -1,5 +1,6 @@
 //! Where a case plays: its namespace, its clients, and its time.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,9 @@ use crate::harness::TimeControl;
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// A case's namespace, with a first client.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ impl Stage {
     /// A caller whose lease (10 min) and retention (1 day) outlast any case that doesn't move its time by
     /// hand.
     pub(crate) fn caller(&self) -> Caller {
-        Caller::fresh(10 * MINUTE, 24 * 60 * MINUTE)
+        Caller::fresh(10 * MINUTE, DAY)
     }
 
     /// A caller whose lease has ended after [`Stage::lapse`]: 30 s, or a blink on a clock that can't be
@@ -58,6 +62,11 @@ impl Stage {
     /// A caller whose record has ended after [`Stage::expire`].
     pub(crate) fn fleeting(&self) -> Caller {
         self.brief().retention(self.brief_lease())
+    }
+
+    /// Deletes all that has expired, and says how much that was.
+    pub(crate) async fn collect_all(&self) -> Result<u64, Failure> {
+        Ok(self.store.garbage_collect(NonZeroU32::MAX).await?)
     }
 
     fn brief_lease(&self) -> Duration {
