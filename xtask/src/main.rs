@@ -2,10 +2,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its purpose")]
 
 mod lint;
+mod range;
 mod step;
 mod test;
 mod tidy;
 mod tools;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -18,6 +20,7 @@ cargo xtask COMMAND
   lint [STEP..]     format, clippy, docs without warnings, the house rules
   ci                lint, then test
   tidy              the house rules alone
+  torture [PROOF..] the long proofs: --seed N, --rounds N; `--list` names them
   bench ARGS..      bench/ in release, with these arguments
   help              this
 
@@ -44,12 +47,13 @@ fn run() -> Result<bool, String> {
         Some(other) => return Err(format!("{}\n{HELP}", other.unexpected())),
     };
     match command.as_str() {
-        "test" => step::run("test", test::steps()?, args),
+        "test" => step::run("test", test::steps(), args),
         "lint" => step::run("lint", lint::steps(), args),
         "ci" => {
-            let steps = lint::steps().into_iter().chain(test::steps()?).collect();
+            let steps = lint::steps().into_iter().chain(test::steps()).collect();
             step::run("ci", steps, args)
         }
+        "torture" => torture::run(args),
         "tidy" => tidy::run().map(|()| true),
         "bench" => {
             let args: Vec<_> = args.raw_args().map_err(|e| e.to_string())?.collect();

@@ -2,19 +2,22 @@
 
 use serde_json::Value;
 
+use crate::range;
 use crate::step::Step;
 use crate::tools::{self, list, text};
 
 /// All of them. What needs a server gets a step of its own here, which starts the server or says how to
 /// install it; nothing is skipped where one is missing.
-pub(crate) fn steps() -> Result<Vec<Step>, String> {
-    Ok(vec![
+pub(crate) fn steps() -> Vec<Step> {
+    let mut steps = vec![
         Step::new("tools", tools::c_compiler),
         // Unit tests, integration tests, the conformance suites and doctests; examples are built.
         Step::cargo("workspace", ["test", "--workspace", "--all-features", "--no-fail-fast"]),
         Step::new("examples", examples),
         Step::new("features", features),
-    ])
+    ];
+    steps.extend(range::steps());
+    steps
 }
 
 /// Runs each example of the workspace to its end.
