@@ -16,6 +16,10 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
 /// SQLite's error as one of `operation`.
 pub(crate) fn store_error(operation: &'static str, effect: Effect, error: rusqlite::Error) -> StoreError {
     let (kind, message) = match error.sqlite_error_code() {
+        _ if is_stale_snapshot(&error) => (
+            ErrorKind::Timeout,
+            "the transaction was begun DEFERRED, and another one wrote since its first read: begin IMMEDIATE",
+        ),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => (
             ErrorKind::Timeout,
             "another connection holds the database's write lock: keep transactions short",
@@ -47,6 +51,11 @@ pub(crate) fn store_error(operation: &'static str, effect: Effect, error: rusqli
     // The source tells the details; the message must stand alone in a log, so it carries them as well.
     let message = format!("{message} (SQLite: {error})");
     StoreError::new(kind, operation, effect, message).with_source(error)
+}
+
+/// BUSY_SNAPSHOT: no waiting helps a transaction that read before it wrote.
+fn is_stale_snapshot(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_BUSY_SNAPSHOT)
 }
 
 fn is_missing_table(error: &rusqlite::Error) -> bool {
