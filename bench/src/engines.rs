@@ -1,0 +1,4 @@
+//! The races of each engine.
+
+pub(crate) mod memory;
+pub(crate) mod sqlite;

@@ -1,0 +1,50 @@
+//! Measures oncekey beside its limits and its peers, in one run. `cargo xtask bench` runs it.
+
+mod engines;
+mod load;
+mod machine;
+mod plan;
+mod plot;
+mod race;
+mod report;
+mod stats;
+mod stores;
+
+use std::process::ExitCode;
+
+use load::Failure;
+use plan::{HELP, Plan};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let Some(plan) = Plan::parse(lexopt::Parser::from_env())? else {
+        print!("{HELP}");
+        return Ok(());
+    };
+    let mut sections = Vec::new();
+    if plan.sqlite {
+        sections.push(engines::sqlite::measure(&plan)?);
+    }
+    if plan.memory {
+        sections.push(engines::memory::measure(&plan)?);
+    }
+    for section in &sections {
+        println!("{}", section.markdown());
+        if plan.writes() {
+            section.write(&plan.out)?;
+        }
+    }
+    for goal in sections.iter().flat_map(report::Section::goals) {
+        println!("{goal}");
+    }
+    Ok(())
+}

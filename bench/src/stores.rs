@@ -1,0 +1,7 @@
+//! Who is measured: ours, the limit, the peers.
+
+pub(crate) mod idempotent;
+pub(crate) mod ours;
+pub(crate) mod raw_sqlite;
+pub(crate) mod sql;
+pub(crate) mod sqlx_sqlite;
