@@ -11,6 +11,7 @@ use crate::fingerprint::Fingerprint;
 use crate::record::PendingEntry;
 use crate::request::{Completion, Policy};
 use crate::slot::Slot;
+use crate::state::Record;
 use crate::store::IdempotencyStore;
 use crate::token::Fence;
 
@@ -237,6 +238,30 @@ impl Summary {
     ) -> Self {
         Self { slot, fingerprint, fence, attempt, created_at, expires_at, phase }
     }
+
+    /// What a scan shows of `record` when the store's clock says `now`: nothing of one that has expired, is
+    /// Released, or is not among those of `filter`. For a store that keeps whole records.
+    pub fn of(slot: &Slot, record: &Record, now: Timestamp, filter: ScanFilter) -> Option<Self> {
+        if record.is_expired(now) {
+            return None;
+        }
+        let (fingerprint, attempt, created_at, phase) = match record {
+            Record::Pending(p) if filter != ScanFilter::Lapsed || p.is_lapsed(now) => {
+                let (policy, begun, lease_expires_at) = (p.policy, p.begun, p.lease_expires_at);
+                let lapsed = p.is_lapsed(now);
+                let phase = Phase::Pending { policy, begun, lease_expires_at, lapsed };
+                (p.fingerprint, p.attempt, p.created_at, phase)
+            }
+            Record::Completed(c) if filter == ScanFilter::All => {
+                let (status, completed_at) = (c.record.response.status, c.record.completed_at);
+                let phase = Phase::Completed { status, completed_at };
+                (c.record.fingerprint, c.record.attempt, c.record.created_at, phase)
+            }
+            _ => return None,
+        };
+        let (fence, expires_at) = (record.fence(), record.expires_at());
+        Some(Self::new(slot.clone(), fingerprint, fence, attempt, created_at, expires_at, phase))
+    }
 }
 
 /// How many records there are.
@@ -256,6 +281,19 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Counts `record` as what it is when the store's clock says `now`. For a store that keeps whole
+    /// records.
+    pub fn count(&mut self, record: &Record, now: Timestamp) {
+        let count = match record {
+            expired if expired.is_expired(now) => &mut self.expired,
+            Record::Pending(p) if p.is_lapsed(now) => &mut self.lapsed,
+            Record::Pending(_) => &mut self.live,
+            Record::Completed(_) => &mut self.completed,
+            Record::Released(_) => &mut self.released,
+        };
+        *count += 1;
+    }
+
     /// All that is stored, expired records too.
     pub fn total(&self) -> u64 {
         self.live + self.lapsed + self.completed + self.released + self.expired

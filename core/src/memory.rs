@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::admin::{
-    Cursor, Finding, IdempotencyAdmin, Page, Phase, Resolution, ResolveOutcome, ScanFilter, ScanRequest,
-    Seen, Severity, Stats, Summary,
+    Cursor, Finding, IdempotencyAdmin, Page, Resolution, ResolveOutcome, ScanRequest, Seen, Severity, Stats,
+    Summary,
 };
 use crate::checkpoint::Checkpoint;
 use crate::clock::{Clock, Timestamp};
@@ -337,7 +337,7 @@ impl IdempotencyAdmin for MemoryStore {
                 shard
                     .iter()
                     .filter(|(slot, _)| after.as_ref().is_none_or(|after| *slot > after))
-                    .filter_map(|(slot, record)| summary(slot, record, now, request.filter)),
+                    .filter_map(|(slot, record)| Summary::of(slot, record, now, request.filter)),
             );
         }
         found.sort_unstable_by(|a, b| a.slot.cmp(&b.slot));
@@ -353,16 +353,7 @@ impl IdempotencyAdmin for MemoryStore {
         for shard in &self.0.shards {
             let shard = lock(shard);
             let now = self.0.clock.now();
-            for record in shard.values() {
-                let count = match record {
-                    expired if expired.is_expired(now) => &mut stats.expired,
-                    Record::Pending(p) if p.is_lapsed(now) => &mut stats.lapsed,
-                    Record::Pending(_) => &mut stats.live,
-                    Record::Completed(_) => &mut stats.completed,
-                    Record::Released(_) => &mut stats.released,
-                };
-                *count += 1;
-            }
+            shard.values().for_each(|record| stats.count(record, now));
         }
         Ok(stats)
     }
@@ -372,28 +363,6 @@ impl IdempotencyAdmin for MemoryStore {
                        process shares none. Use a database where a retry may outlive the process";
         Ok(vec![Finding::new("memory.durability", Severity::Danger, message)])
     }
-}
-
-fn summary(slot: &Slot, record: &Record, now: Timestamp, filter: ScanFilter) -> Option<Summary> {
-    if record.is_expired(now) {
-        return None;
-    }
-    let (fingerprint, attempt, created_at, phase) = match record {
-        Record::Pending(p) if filter != ScanFilter::Lapsed || p.is_lapsed(now) => {
-            let (policy, begun, lease_expires_at) = (p.policy, p.begun, p.lease_expires_at);
-            let lapsed = p.is_lapsed(now);
-            let phase = Phase::Pending { policy, begun, lease_expires_at, lapsed };
-            (p.fingerprint, p.attempt, p.created_at, phase)
-        }
-        Record::Completed(c) if filter == ScanFilter::All => {
-            let (status, completed_at) = (c.record.response.status, c.record.completed_at);
-            let phase = Phase::Completed { status, completed_at };
-            (c.record.fingerprint, c.record.attempt, c.record.created_at, phase)
-        }
-        _ => return None,
-    };
-    let (fence, expires_at) = (record.fence(), record.expires_at());
-    Some(Summary::new(slot.clone(), fingerprint, fence, attempt, created_at, expires_at, phase))
 }
 
 #[cfg(test)]
