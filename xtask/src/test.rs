@@ -17,6 +17,9 @@ pub(crate) fn steps() -> Vec<Step> {
         Step::new("features", features),
     ];
     steps.extend(range::steps());
+    // The range's reason: a service that has all of sqlx.
+    steps
+        .push(Step::command("beside-sqlx", tools::apart("backend-sqlite/beside-sqlx", ["test", "--locked"])));
     steps
 }
 

@@ -21,6 +21,13 @@ pub(crate) fn cargo<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
     command
 }
 
+/// `cargo ARGS..` in `folder`, a workspace of its own: its build goes under target/ all the same.
+pub(crate) fn apart<'a>(folder: &str, args: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = cargo(args);
+    command.current_dir(root().join(folder)).env("CARGO_TARGET_DIR", root().join("target/apart"));
+    command
+}
+
 /// Runs `command` with its output shown, after saying what it is.
 pub(crate) fn status(command: &mut Command) -> Result<(), String> {
     println!("$ {}", shown(command));
@@ -30,12 +37,16 @@ pub(crate) fn status(command: &mut Command) -> Result<(), String> {
 
 /// The command as somebody would type it.
 fn shown(command: &Command) -> String {
+    let root = root();
+    let folder = command.get_current_dir().and_then(|folder| folder.strip_prefix(&root).ok());
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.map_or_else(String::new, |folder| format!("cd {} && ", folder.display()));
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let vars = command.get_envs().filter_map(|(name, value)| {
         value.map(|value| format!("{}={} ", name.to_string_lossy(), quoted(&value.to_string_lossy())))
     });
     let args = command.get_args().map(|arg| format!(" {}", quoted(&arg.to_string_lossy())));
-    vars.chain([program.to_string_lossy().into_owned()]).chain(args).collect()
+    [folder].into_iter().chain(vars).chain([program.to_string_lossy().into_owned()]).chain(args).collect()
 }
 
 fn quoted(word: &str) -> String {

@@ -9,10 +9,10 @@ const LINES: usize = 450;
 const LONG: &[(&str, &str)] = &[("core/src/state.rs", "the spec's tables, read side by side with it")];
 
 /// Files that may wait for time to pass, each with its reason.
-const SLEEPS: &[(&str, &str)] = &[(
-    "conformance-tests/src/kit/stage.rs",
-    "a store whose clock can't be moved leaves nothing but waiting",
-)];
+const SLEEPS: &[(&str, &str)] = &[
+    ("conformance-tests/src/kit/stage.rs", "a store whose clock can't be moved leaves nothing but waiting"),
+    ("core/src/runner/retry.rs", "a call that failed is made again after a pause"),
+];
 
 /// No file of code is longer than [`LINES`], but those in [`LONG`].
 pub(super) fn length(project: &Project) -> Vec<Complaint> {
