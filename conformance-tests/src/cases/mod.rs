@@ -1,18 +1,31 @@
 //! The cases, one file an operation or a theme.
 
+mod bodies;
+mod cancel;
+mod capabilities;
+mod collect;
 mod complete;
 mod expiry;
 mod fences;
+mod ghosts;
+mod isolation;
+mod lookup;
+mod operators;
+mod races;
 mod refuse;
 mod release;
 mod renew;
 mod reserve;
+mod scan;
+mod swarm;
 mod takeover;
 
 use crate::case::Case;
 
+/// In the order of the spec.
 pub(crate) fn all() -> Vec<Case> {
     [
+        capabilities::cases(),
         reserve::cases(),
         takeover::cases(),
         refuse::cases(),
@@ -20,7 +33,17 @@ pub(crate) fn all() -> Vec<Case> {
         renew::cases(),
         release::cases(),
         expiry::cases(),
+        lookup::cases(),
+        collect::cases(),
+        operators::cases(),
+        scan::cases(),
         fences::cases(),
+        ghosts::cases(),
+        isolation::cases(),
+        bodies::cases(),
+        cancel::cases(),
+        races::cases(),
+        swarm::cases(),
     ]
     .concat()
 }

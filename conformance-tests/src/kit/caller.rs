@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oncekey_core::{
-    Checkpoint, Fence, Fingerprint, Grant, InvalidInput, Policy, Renewal, ReserveRequest, StoredResponse,
-    Terms, Token,
+    Bytes, Checkpoint, Fence, Fingerprint, Grant, InvalidInput, Policy, Renewal, ReserveRequest,
+    StoredResponse, Terms, Token,
 };
 
 /// Somebody who reserves: a token, and what it asks for.
@@ -60,7 +60,7 @@ impl Caller {
 }
 
 /// An answer that can be told from every other by its text.
-pub(crate) fn response(text: &'static str) -> StoredResponse {
+pub(crate) fn response(text: impl Into<Bytes>) -> StoredResponse {
     StoredResponse::new(200, "content-type: text/plain", text)
 }
 

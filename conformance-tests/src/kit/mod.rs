@@ -5,6 +5,7 @@
 //! of [`expect`], each of which fails with what it expected, what it saw, and the line of the case.
 
 mod caller;
+pub(crate) mod crowd;
 mod desk;
 pub(crate) mod expect;
 mod stage;
@@ -18,7 +19,7 @@ pub(crate) mod prelude {
     pub(crate) use std::time::Duration;
 
     pub(crate) use oncekey_core::{
-        Completion, Effect, ErrorKind, Fence, Grant, Loss, Policy, Renewal, Timestamp, Token,
+        Completion, ErrorKind, Fence, Grant, Loss, Policy, Renewal, Timestamp, Token,
     };
 
     pub(crate) use super::caller::{checkpoint, extend, response, under_fence, under_token};

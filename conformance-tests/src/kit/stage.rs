@@ -42,6 +42,11 @@ impl Stage {
         Ok(Desk { store: Arc::clone(&self.store), slot })
     }
 
+    /// Random choices that the run's seed replays. They differ once the case has asked for another slot.
+    pub(crate) fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.context.seed.wrapping_add(self.slots.load(Ordering::Relaxed)))
+    }
+
     /// One more independent client.
     pub(crate) fn client(&self) -> Result<Arc<dyn IdempotencyAdmin>, Failure> {
         self.context.namespace.client().map_err(|e| Failure(format!("no further client: {e}")))

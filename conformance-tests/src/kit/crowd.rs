@@ -1,0 +1,60 @@
+//! Many callers at once, through clients of their own.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use oncekey_core::IdempotencyAdmin;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+
+use super::{Desk, Stage};
+use crate::case::Failure;
+
+/// Several independent clients of a stage.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    clients: Vec<Arc<dyn IdempotencyAdmin>>,
+}
+
+impl Crowd {
+    /// With so many clients.
+    pub(crate) fn new(stage: &Stage, clients: usize) -> Result<Self, Failure> {
+        let clients = (0..clients).map(|_| stage.client()).collect::<Result<_, _>>()?;
+        Ok(Self { clients })
+    }
+
+    /// The desk as the caller of this number sees it.
+    pub(crate) fn desk(&self, desk: &Desk, number: usize) -> Desk {
+        desk.through(Arc::clone(&self.clients[number % self.clients.len()]))
+    }
+
+    /// Runs `count` tasks, the same for all but their number; they start together. Their results are in
+    /// the order of their numbers.
+    pub(crate) async fn rush<T, F>(
+        &self,
+        desk: &Desk,
+        count: usize,
+        task: impl Fn(usize, Desk) -> F,
+    ) -> Result<Vec<T>, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let start = Arc::new(Barrier::new(count));
+        let mut tasks = JoinSet::new();
+        for number in 0..count {
+            let (start, work) = (Arc::clone(&start), task(number, self.desk(desk, number)));
+            tasks.spawn(async move {
+                start.wait().await;
+                (number, work.await)
+            });
+        }
+        let mut results = Vec::with_capacity(count);
+        while let Some(ended) = tasks.join_next().await {
+            let (number, result) = ended?;
+            results.push((number, result?));
+        }
+        results.sort_by_key(|(number, _)| *number);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
+}
