@@ -37,11 +37,15 @@ mod checkpoint;
 mod clock;
 pub mod codec;
 mod error;
+#[cfg(feature = "test-util")]
+mod faulty;
 mod fingerprint;
 mod memory;
 mod outcome;
 mod record;
 mod request;
+#[cfg(feature = "runner")]
+mod runner;
 mod slot;
 pub mod state;
 mod store;
@@ -54,6 +58,8 @@ pub use admin::{
 pub use checkpoint::{Checkpoint, MAX_CHECKPOINT_BYTES};
 pub use clock::{Clock, Timestamp};
 pub use error::{Effect, ErrorKind, InvalidInput, StoreError};
+#[cfg(feature = "test-util")]
+pub use faulty::{Fault, Faulty, Gate, Method, Odds};
 pub use fingerprint::{Fingerprint, FingerprintBuilder};
 pub use memory::{DEFAULT_CAPACITY, DEFAULT_CAPACITY_BYTES, MemoryStore, MemoryStoreBuilder};
 pub use outcome::{
@@ -61,6 +67,13 @@ pub use outcome::{
 };
 pub use record::{Body, Entry, IdempotencyRecord, PendingEntry, StoredResponse};
 pub use request::{Completion, MAX_LEASE, MAX_RETENTION, MIN_LEASE, Policy, Renewal, ReserveRequest, Terms};
+#[cfg(all(feature = "runner", feature = "json"))]
+pub use runner::Json;
+#[cfg(feature = "runner")]
+pub use runner::{
+    Answer, AnswerError, Call, ErrorPolicy, HandOver, Held, How, Idempotency, Lost, OnError, OnPanic, Panic,
+    Reservation, RunError, RunOutcome, SaveError, SettleError, Unsaved,
+};
 pub use slot::{MAX_PART_BYTES, Principal, Slot, SlotDigest};
 pub use store::{DEFAULT_RESPONSE_BYTES, IdempotencyStore, Limits};
 pub use token::{Fence, Grant, Token};
