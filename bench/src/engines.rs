@@ -1,4 +1,5 @@
 //! The races of each engine.
 
+pub(crate) mod growth;
 pub(crate) mod memory;
 pub(crate) mod sqlite;

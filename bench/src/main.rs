@@ -34,6 +34,9 @@ fn run() -> Result<(), Failure> {
     if plan.sqlite {
         sections.push(engines::sqlite::measure(&plan)?);
     }
+    if plan.sqlite && plan.growth {
+        sections.push(engines::growth::measure(&plan)?);
+    }
     if plan.memory {
         sections.push(engines::memory::measure(&plan)?);
     }

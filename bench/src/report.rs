@@ -30,7 +30,7 @@ impl Section {
             text.push_str(&format!("- {note}\n"));
         }
         text.push_str(
-            "\n| work | callers | who | ops/s, median | least .. most | oncekey / it | goal | reached |\n",
+            "\n| work | callers | who | ops/s, median | least .. most | ratio to it | goal | reached |\n",
         );
         text.push_str("| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |\n");
         for outcome in &self.outcomes {
@@ -58,7 +58,8 @@ impl Section {
             let verdict = if reached { "reached" } else { "NOT reached" };
             let (work, callers, label) = (outcome.work.name(), outcome.callers, &line.label);
             let (got, least) = (ratio(ratio_of.median), ratio(goal.at_least));
-            Some(format!("{} {verdict}: {work}, {callers} callers, {got} of {label} (goal {least})", goal.id))
+            let callers = if callers == 1 { "1 caller".to_owned() } else { format!("{callers} callers") };
+            Some(format!("{} {verdict}: {work}, {callers}, {got} of {label} (goal {least})", goal.id))
         };
         self.outcomes.iter().flat_map(|o| o.lines.iter().filter_map(move |line| judged(line, o))).collect()
     }

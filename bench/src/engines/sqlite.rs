@@ -17,6 +17,8 @@ use crate::stores::sql::{AUTOCHECKPOINT, CACHE_KIB, SqlItem};
 use crate::stores::sqlx_sqlite::Pool;
 
 const CALLERS: [usize; 4] = [1, 16, 64, 256];
+/// Those of a smoke run.
+const SMOKE: [usize; 2] = [1, 64];
 /// Fresh slots for a round: more than anyone uses in a second.
 const FRESH: u64 = 300_000;
 /// Completed slots that replays ask for.
@@ -37,7 +39,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
     let mut outcomes = Vec::new();
     for work in [Work::Cycle, Work::Reserve, Work::Replay] {
         for callers in CALLERS {
-            if plan.wants(work, callers) {
+            if plan.wants(work, callers) && (!plan.quick || SMOKE.contains(&callers)) {
                 outcomes.push(engine.race(work, callers)?);
             }
         }
@@ -72,8 +74,8 @@ struct Items<T> {
 }
 
 impl<T: Clone> Items<T> {
-    fn prepare<C: Contestant<Item = T>>() -> Result<Self, Failure> {
-        let fresh = prepare::<C>(0..FRESH)?;
+    fn prepare<C: Contestant<Item = T>>(plan: &Plan) -> Result<Self, Failure> {
+        let fresh = prepare::<C>(0..if plan.quick { FRESH / 10 } else { FRESH })?;
         let kept = fresh.iter().take(REPLAYED).cloned().collect();
         Ok(Self { fresh, kept })
     }
@@ -85,7 +87,7 @@ impl<T: Clone> Items<T> {
 
 impl<'p> Engine<'p> {
     fn new(plan: &'p Plan) -> Result<Self, Failure> {
-        let (ours, theirs) = (Items::prepare::<Ours<SqliteStore>>()?, Items::prepare::<Pool>()?);
+        let (ours, theirs) = (Items::prepare::<Ours<SqliteStore>>(plan)?, Items::prepare::<Pool>(plan)?);
         Ok(Self { plan, ours, theirs })
     }
 

@@ -1,5 +1,7 @@
 //! This project's stores, through the trait that a service uses.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use oncekey_core::{
     CompleteOutcome, Completion, Fingerprint, Grant, IdempotencyStore, Policy, Principal, ReservationOutcome,
@@ -19,6 +21,12 @@ impl<S: IdempotencyStore> Ours<S> {
     pub(crate) fn new(store: S) -> Self {
         let response = StoredResponse::new(200, Bytes::new(), Bytes::from(vec![b'x'; BODY_BYTES]));
         Self { store, completion: Completion::new(response) }
+    }
+
+    /// One whose answers are kept so long and no longer.
+    pub(crate) fn kept_for(store: S, retention: Duration) -> Result<Self, Failure> {
+        let Self { store, completion } = Self::new(store);
+        Ok(Self { store, completion: completion.keep_for(retention)? })
     }
 }
 
