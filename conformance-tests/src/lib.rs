@@ -4,6 +4,7 @@ mod case;
 mod cases;
 mod execute;
 mod harness;
+pub mod history;
 mod kit;
 mod mimic;
 mod options;
