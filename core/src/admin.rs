@@ -27,8 +27,9 @@ pub trait IdempotencyAdmin: IdempotencyStore {
     /// The old holder's `complete` then hears AlreadyStored with this response, or Lost.
     ///
     /// # Errors
-    /// [`StoreError`]; repeating is safe (S6): the same resolution answers
-    /// [`AlreadyDone`](ResolveOutcome::AlreadyDone).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the response is over the
+    /// [`limits`](IdempotencyStore::limits); otherwise [`StoreError`]. Repeating is safe (S6): the same
+    /// resolution answers [`AlreadyDone`](ResolveOutcome::AlreadyDone).
     async fn resolve(
         &self,
         slot: &Slot,
@@ -48,7 +49,8 @@ pub trait IdempotencyAdmin: IdempotencyStore {
     /// next; the last one has none.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a cursor that this store can't have given;
+    /// otherwise [`StoreError`].
     async fn scan(&self, request: &ScanRequest) -> Result<Page, StoreError>;
 
     /// How many records there are of each kind. It may read them all.

@@ -15,7 +15,9 @@
 //!
 //! Every store realises this function atomically, by its own means. [`MemoryStore`](crate::MemoryStore)
 //! calls it under a lock, and so may any store that can read, decide and write one record in one
-//! transaction; the conformance suite compares every store with it.
+//! transaction; the conformance suite compares every store with it. A step whose change is
+//! [`Change::Keep`] may be answered from a snapshot, if the clock was read before it was taken: a replay
+//! needs no lock. Any other is decided again where it is written.
 //!
 //! ```
 //! use oncekey_core::{Fingerprint, ReservationOutcome, ReserveRequest, Terms, Timestamp, Token};

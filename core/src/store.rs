@@ -110,6 +110,9 @@ pub trait IdempotencyStore: Debug + Send + Sync + 'static {
 
     /// Reserves the slot, or says who has it, or gives the answer (R1 to R11).
     ///
+    /// A lease that is granted is live when the store answers (R10): where a write waits for a lock or a
+    /// flush for longer than the lease, the store asks again with the same token (R3) before it answers.
+    ///
     /// # Errors
     /// [`TokenSpent`](crate::ErrorKind::TokenSpent) when this token's reservation was released (R11);
     /// otherwise [`StoreError`]. After an error of unknown effect, don't execute: ask again with the
