@@ -8,6 +8,8 @@ pub mod history;
 mod kit;
 mod mimic;
 mod options;
+mod plain;
+mod plain_cases;
 mod registry;
 mod report;
 
@@ -18,5 +20,6 @@ pub use harness::{
 };
 pub use mimic::main;
 pub use options::{Options, SEED_VARIABLE};
+pub use plain::{plain_cases, plain_test, plain_tests_are_complete};
 pub use registry::{cases, rules_covered};
 pub use report::{CaseReport, Report, Verdict};

@@ -19,3 +19,25 @@ pub fn rules_covered() -> BTreeMap<&'static str, Vec<&'static str>> {
     }
     covered
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::harness::{Harness, MemoryHarness};
+    use crate::options::Options;
+
+    #[test]
+    fn the_three_runners_have_one_list() {
+        let ids: Vec<_> = cases().iter().map(|case| case.id).collect();
+        let harness: Arc<dyn Harness> = Arc::new(MemoryHarness);
+        let options = Options::default();
+        let trials = crate::mimic::trials(&harness, &options);
+        assert_eq!(trials.iter().map(|trial| trial.name()).collect::<Vec<_>>(), ids, "main");
+        let report = crate::execute::run(&harness, &options);
+        assert_eq!(report.results.iter().map(|result| result.case.id).collect::<Vec<_>>(), ids, "run");
+        assert!(report.passed(), "{report}");
+        crate::plain::plain_tests_are_complete();
+    }
+}
