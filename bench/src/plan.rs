@@ -17,6 +17,7 @@ ENGINE            sqlite, memory
 --growth          with sqlite: also 10 million records beside 10 thousand (some 10 GB, some minutes)
 --only WORD       only the races of this work (reserve, cycle, replay); writes nothing
 --callers N       only the races with so many callers; writes nothing
+--pool N          connections of sqlx's pool for writes; writes nothing [1]
 --rounds N        rounds of each race [7]
 --seconds S       seconds that an entrant works in a round [1]
 --dir DIR         where databases are made, on a disk and not in memory [the system's temporary directory]
@@ -32,6 +33,7 @@ pub(crate) struct Plan {
     pub(crate) quick: bool,
     pub(crate) only: Option<String>,
     pub(crate) callers: Option<usize>,
+    pub(crate) pool: Option<u32>,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) dir: PathBuf,
@@ -48,6 +50,7 @@ impl Plan {
             quick: false,
             only: None,
             callers: None,
+            pool: None,
             rounds: 7,
             seconds: 1.0,
             dir: std::env::temp_dir(),
@@ -62,6 +65,7 @@ impl Plan {
                 Long("growth") => plan.growth = true,
                 Long("only") => plan.only = Some(args.value()?.string()?),
                 Long("callers") => plan.callers = Some(args.value()?.parse()?),
+                Long("pool") => plan.pool = Some(args.value()?.parse()?),
                 Long("rounds") => plan.rounds = args.value()?.parse()?,
                 Long("seconds") => plan.seconds = args.value()?.parse()?,
                 Long("dir") => plan.dir = args.value()?.into(),
@@ -90,7 +94,7 @@ impl Plan {
 
     /// Whether the documents are to be written: only a whole run may replace one.
     pub(crate) fn writes(&self) -> bool {
-        !self.quick && self.only.is_none() && self.callers.is_none()
+        !self.quick && self.only.is_none() && self.callers.is_none() && self.pool.is_none()
     }
 
     /// How long an entrant works in a round.

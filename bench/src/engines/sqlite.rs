@@ -23,7 +23,7 @@ const SMOKE: [usize; 2] = [1, 64];
 const FRESH: u64 = 300_000;
 /// Completed slots that replays ask for.
 const REPLAYED: usize = 10_000;
-/// For writes one connection serves the pool best, since SQLite has one writer; reads use more.
+/// SQLite has one writer, so a second connection only waits for the first; reads use more.
 const WRITERS: u32 = 1;
 const READERS: u32 = 4;
 /// Tasks that fill a table before replays.
@@ -156,7 +156,7 @@ impl<'p> Engine<'p> {
         if work == Work::Replay {
             fill(&raw_sqlite::open(&path)?, items)?;
         }
-        let connections = if work == Work::Replay { READERS } else { WRITERS };
+        let connections = if work == Work::Replay { READERS } else { self.plan.pool.unwrap_or(WRITERS) };
         runtime()?.block_on(async {
             let pool = Arc::new(Pool::open(&path, connections).await?);
             let done = self.timed(&pool, items, work, callers).await?;
@@ -204,7 +204,7 @@ impl<'p> Engine<'p> {
                 "oncekey: `SqliteStore` through the trait `IdempotencyStore`. Limit: one thread and nothing but \
                  prepared statements of rusqlite {}. Peer: the same statements through a pool of sqlx-sqlite {}, \
                  one autocommit statement an operation, {WRITERS} connection for writes and {READERS} for \
-                 replays (more made writes slower).",
+                 replays.",
                 version("rusqlite"),
                 version("sqlx-sqlite")
             ),
