@@ -9,6 +9,9 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("oncekey-conformance", &["oncekey-core"], &[]),
     ("oncekey-sqlite", &["oncekey-core"], &["oncekey-conformance"]),
     ("oncekey-cli", &["oncekey-core", "oncekey-sqlite", "oncekey-conformance"], &[]),
+    ("oncekey-example-own-backend", &["oncekey-core"], &["oncekey-conformance"]),
+    ("oncekey-example-service-tests", &["oncekey-core"], &["oncekey-sqlite"]),
+    ("oncekey-example-transfer", &["oncekey-sqlite"], &[]),
     ("xtask", &[], &[]),
 ];
 
