@@ -1,2 +1,44 @@
-//! placeholder
-fn main() {}
+//! `oncekey`: runs a command at most once per key, and checks a store.
+//!
+//! ```text
+//!  args ──▶ exec ────────▶ job: child, its output, signals, checkpoint      (under core's runner)
+//!      └──▶ conformance ─▶ the suite, in namespaces of its own
+//! ```
+
+#[cfg(not(unix))]
+compile_error!("oncekey runs commands by Unix's rules (signals, exit codes): there is no other build yet");
+
+mod args;
+mod conformance;
+mod exec;
+mod exit;
+mod fingerprint;
+mod job;
+mod location;
+mod notebook;
+mod outlet;
+mod recorder;
+mod signals;
+mod tether;
+
+use std::process::ExitCode;
+
+use args::Command;
+
+fn main() -> ExitCode {
+    if let Some(code) = tether::begin() {
+        return code;
+    }
+    let result = match args::parse() {
+        Ok(Command::Exec(exec)) => exec::run(exec),
+        Ok(Command::Conformance(conformance)) => conformance::run(&conformance),
+        Err(exit) => exit,
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(trouble) => {
+            outlet::say(&trouble);
+            trouble.exit.into()
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Drives the real program, as its users do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests, helpers and all")]
+
+mod answers;
+mod codes;
+mod conformance;
+mod death;
+mod kit;
+mod output;
+mod races;
+mod rounds;
+mod saved;
+mod signals;
+mod stdin;
+mod stores;
