@@ -61,3 +61,8 @@ pub use transaction::{InTxError, OnceTx};
 pub use oncekey_core::*;
 /// The driver, for the types of [`SqliteStore::write`] and [`SqliteStore::once`].
 pub use rusqlite;
+
+/// The README's examples are tested as this crate's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
