@@ -1,14 +1,14 @@
 //! [`MemoryStore`]: the state machine behind sharded locks.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry as MapEntry, RandomState};
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as TableEntry;
 
 use crate::admin::{
     Cursor, Finding, IdempotencyAdmin, Page, Resolution, ResolveOutcome, ScanRequest, Seen, Severity, Stats,
@@ -69,12 +69,20 @@ struct Inner {
     capacity: usize,
     capacity_bytes: usize,
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<Slot, Record>>>,
+    shards: Vec<Mutex<HashTable<Stored>>>,
     records: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-type Shard<'a> = MutexGuard<'a, HashMap<Slot, Record>>;
+/// A record where it lies, with its slot's hash: a slot is hashed once a call, by a keyed hash, since a
+/// stranger may choose the keys.
+struct Stored {
+    hash: u64,
+    slot: Slot,
+    record: Record,
+}
+
+type Shard<'a> = MutexGuard<'a, HashTable<Stored>>;
 
 /// Sets up a [`MemoryStore`].
 #[derive(Clone, Debug)]
@@ -148,25 +156,47 @@ impl MemoryStore {
 
     /// One atomic step on one slot: the clock is read under the slot's lock (S9).
     fn step<A>(&self, slot: &Slot, decide: impl FnOnce(Option<&Record>, Timestamp) -> Step<A>) -> A {
-        let mut shard = self.0.shard_of(slot);
-        let step = decide(shard.get(slot), self.0.clock.now());
-        self.0.apply(&mut shard, slot, step.change);
-        step.answer
+        let inner = &*self.0;
+        let hash = inner.hasher.hash_one(slot);
+        let mut shard = inner.shard_of(hash);
+        match shard.entry(hash, |stored| stored.slot == *slot, |stored| stored.hash) {
+            TableEntry::Occupied(mut stored) => {
+                let step = decide(Some(&stored.get().record), inner.clock.now());
+                match step.change {
+                    Change::Keep => {}
+                    Change::Put(record) => {
+                        inner.weigh(weight(slot, &record), weight(slot, &stored.get().record));
+                        stored.get_mut().record = record;
+                    }
+                    Change::Delete => inner.forget(&stored.remove().0),
+                }
+                step.answer
+            }
+            TableEntry::Vacant(free) => {
+                let step = decide(None, inner.clock.now());
+                if let Change::Put(record) = step.change {
+                    inner.weigh(weight(slot, &record), 0);
+                    inner.records.fetch_add(1, Ordering::Relaxed);
+                    free.insert(Stored { hash, slot: slot.clone(), record });
+                }
+                step.answer
+            }
+        }
+    }
+
+    /// Reads one slot, under its lock.
+    fn read<A>(&self, slot: &Slot, read: impl FnOnce(Option<&Record>, Timestamp) -> A) -> A {
+        let hash = self.0.hasher.hash_one(slot);
+        let shard = self.0.shard_of(hash);
+        let stored = shard.find(hash, |stored| stored.slot == *slot);
+        read(stored.map(|stored| &stored.record), self.0.clock.now())
     }
 
     /// Deletes up to `limit` expired records of one shard.
     fn collect(&self, shard: &mut Shard<'_>, limit: usize) -> usize {
         let now = self.0.clock.now();
-        let expired: Vec<Slot> = shard
-            .iter()
-            .filter(|(_, r)| r.is_expired(now))
-            .take(limit)
-            .map(|(slot, _)| slot.clone())
-            .collect();
-        for slot in &expired {
-            self.0.apply(shard, slot, Change::Delete);
-        }
-        expired.len()
+        let expired = shard.extract_if(|stored| stored.record.is_expired(now)).take(limit);
+        expired.inspect(|stored| self.0.forget(stored)).count()
     }
 
     fn is_full(&self) -> bool {
@@ -177,7 +207,7 @@ impl MemoryStore {
     /// Whether a reserve of `slot` has room: it has a record already, or one more fits, if need be once
     /// the expired ones are gone.
     fn has_room(&self, slot: &Slot) -> bool {
-        if !self.is_full() || self.0.shard_of(slot).contains_key(slot) {
+        if !self.is_full() || self.read(slot, |record, _| record.is_some()) {
             return true;
         }
         self.0.shards.iter().any(|shard| {
@@ -188,34 +218,23 @@ impl MemoryStore {
 }
 
 impl Inner {
-    fn shard_of(&self, slot: &Slot) -> Shard<'_> {
-        let index = usize::try_from(self.hasher.hash_one(slot) % SHARDS as u64).unwrap_or(0);
+    fn shard_of(&self, hash: u64) -> Shard<'_> {
+        // Neither the low bits nor the highest seven, which place a slot within its shard's table.
+        let index = usize::try_from((hash >> 48) % SHARDS as u64).unwrap_or(0);
         lock(&self.shards[index])
     }
 
-    fn apply(&self, shard: &mut Shard<'_>, slot: &Slot, change: Change) {
-        match change {
-            Change::Keep => {}
-            Change::Put(record) => {
-                self.bytes.fetch_add(weight(slot, &record), Ordering::Relaxed);
-                match shard.entry(slot.clone()) {
-                    MapEntry::Occupied(mut old) => {
-                        let old = old.insert(record);
-                        self.bytes.fetch_sub(weight(slot, &old), Ordering::Relaxed);
-                    }
-                    MapEntry::Vacant(new) => {
-                        new.insert(record);
-                        self.records.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            }
-            Change::Delete => {
-                if let Some(old) = shard.remove(slot) {
-                    self.bytes.fetch_sub(weight(slot, &old), Ordering::Relaxed);
-                    self.records.fetch_sub(1, Ordering::Relaxed);
-                }
-            }
+    /// Counts a record that weighs `new` in the place of one that weighed `old`.
+    fn weigh(&self, new: usize, old: usize) {
+        if new != old {
+            self.bytes.fetch_add(new.wrapping_sub(old), Ordering::Relaxed);
         }
+    }
+
+    /// Counts a record that was deleted.
+    fn forget(&self, stored: &Stored) {
+        self.weigh(0, weight(&stored.slot, &stored.record));
+        self.records.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -230,7 +249,7 @@ fn weight(slot: &Slot, record: &Record) -> usize {
 }
 
 /// A step never panics half-way, so a poisoned shard is whole.
-fn lock(shard: &Mutex<HashMap<Slot, Record>>) -> Shard<'_> {
+fn lock(shard: &Mutex<HashTable<Stored>>) -> Shard<'_> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -290,8 +309,7 @@ impl IdempotencyStore for MemoryStore {
     }
 
     async fn lookup(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
-        let shard = self.0.shard_of(slot);
-        Ok(state::lookup(shard.get(slot), self.0.clock.now()))
+        Ok(self.read(slot, state::lookup))
     }
 
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
@@ -336,8 +354,8 @@ impl IdempotencyAdmin for MemoryStore {
             found.extend(
                 shard
                     .iter()
-                    .filter(|(slot, _)| after.as_ref().is_none_or(|after| *slot > after))
-                    .filter_map(|(slot, record)| Summary::of(slot, record, now, request.filter)),
+                    .filter(|stored| after.as_ref().is_none_or(|after| stored.slot > *after))
+                    .filter_map(|stored| Summary::of(&stored.slot, &stored.record, now, request.filter)),
             );
         }
         found.sort_unstable_by(|a, b| a.slot.cmp(&b.slot));
@@ -353,7 +371,7 @@ impl IdempotencyAdmin for MemoryStore {
         for shard in &self.0.shards {
             let shard = lock(shard);
             let now = self.0.clock.now();
-            shard.values().for_each(|record| stats.count(record, now));
+            shard.iter().for_each(|stored| stats.count(&stored.record, now));
         }
         Ok(stats)
     }
