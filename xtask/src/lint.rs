@@ -9,9 +9,18 @@ pub(crate) fn steps() -> Vec<Step> {
     docs.env("RUSTDOCFLAGS", "-D warnings");
     vec![
         Step::cargo("format", ["fmt", "--all", "--check"]),
+        Step::new("format-apart", || {
+            ["bench", "backend-sqlite/beside-sqlx"]
+                .into_iter()
+                .try_for_each(|folder| tools::status(&mut tools::apart(folder, ["fmt", "--check"])))
+        }),
         Step::cargo(
             "clippy",
             ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+        ),
+        Step::command(
+            "clippy-bench",
+            tools::apart("bench", ["clippy", "--all-targets", "--", "-D", "warnings"]),
         ),
         Step::command("docs", docs),
         Step::new("tidy", tidy::run),

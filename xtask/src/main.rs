@@ -3,6 +3,7 @@
 
 mod lint;
 mod range;
+mod readme;
 mod step;
 mod test;
 mod tidy;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::range;
+use crate::readme;
 use crate::step::Step;
 use crate::tools::{self, list, text};
 
@@ -14,12 +15,17 @@ pub(crate) fn steps() -> Vec<Step> {
         // Unit tests, integration tests, the conformance suites and doctests; examples are built.
         Step::cargo("workspace", ["test", "--workspace", "--all-features", "--no-fail-fast"]),
         Step::new("examples", examples),
+        Step::new("readme", readme::check),
         Step::new("features", features),
     ];
     steps.extend(range::steps());
     // The range's reason: a service that has all of sqlx.
     steps
         .push(Step::command("beside-sqlx", tools::apart("backend-sqlite/beside-sqlx", ["test", "--locked"])));
+    steps.push(Step::command("bench-tests", tools::apart("bench", ["test", "--locked"])));
+    // A few seconds of each race, in a debug build: that it runs, not how fast.
+    let smoke = ["run", "--locked", "--", "sqlite", "memory", "--quick"];
+    steps.push(Step::command("bench-smoke", tools::apart("bench", smoke)));
     steps
 }
 
