@@ -62,6 +62,7 @@ type Connect = Arc<dyn Fn() -> Result<Client, BoxError> + Send + Sync>;
 pub struct Namespace {
     time: TimeControl,
     connect: Connect,
+    faults: Option<Arc<dyn Faults>>,
     /// Whatever must live as long as the namespace: a temporary folder, say.
     keep: Vec<Arc<dyn Send + Sync>>,
 }
@@ -73,7 +74,7 @@ impl Namespace {
         time: TimeControl,
         connect: impl Fn() -> Result<Client, BoxError> + Send + Sync + 'static,
     ) -> Self {
-        Self { time, connect: Arc::new(connect), keep: Vec::new() }
+        Self { time, connect: Arc::new(connect), faults: None, keep: Vec::new() }
     }
 
     /// Keeps `thing` until the namespace is dropped.
@@ -81,6 +82,19 @@ impl Namespace {
     pub fn keeping(mut self, thing: impl Send + Sync + 'static) -> Self {
         self.keep.push(Arc::new(thing));
         self
+    }
+
+    /// With something that makes calls fail; for a harness whose capabilities have
+    /// [`Faults`](Capability::Faults).
+    #[must_use]
+    pub fn with_faults(mut self, faults: impl Faults) -> Self {
+        self.faults = Some(Arc::new(faults));
+        self
+    }
+
+    /// What makes its calls fail, if anything does.
+    pub fn faults(&self) -> Option<&Arc<dyn Faults>> {
+        self.faults.as_ref()
     }
 
     /// One more independent client.
@@ -118,6 +132,16 @@ pub trait ShiftTime: Send + Sync + 'static {
     fn advance(&self, by: Duration);
     /// Back; says whether it could.
     fn rewind(&self, by: Duration) -> bool;
+}
+
+/// Makes calls fail, between a namespace's clients and what they talk to: a proxy that cuts connections,
+/// or a [`Faulty`](oncekey_core::Faulty) store. Both methods may be called from an async context.
+pub trait Faults: Send + Sync + 'static {
+    /// From now on calls may fail in every way that a network has: not sent, cut off before or after they
+    /// were applied, applied late.
+    fn begin(&self);
+    /// Calls go through again. Those that were under way may still arrive.
+    fn end(&self);
 }
 
 impl ShiftTime for Clock {
@@ -167,6 +191,9 @@ pub enum Capability {
     ShiftTime,
     /// Time that moves back as well.
     RewindTime,
+    /// Calls that fail when the suite says so ([`Namespace::with_faults`]). Not a store's own ability, so not
+    /// among [`Capabilities::all`].
+    Faults,
 }
 
 /// What a store can do.
@@ -174,7 +201,7 @@ pub enum Capability {
 pub struct Capabilities(BTreeSet<Capability>);
 
 impl Capabilities {
-    /// Everything.
+    /// Everything that a store can do by itself.
     pub fn all() -> Self {
         use Capability::{Assess, Collect, Purge, Resolve, RewindTime, Scan, ShiftTime, Stats};
         Self([Resolve, Purge, Scan, Stats, Assess, Collect, ShiftTime, RewindTime].into())
@@ -184,6 +211,13 @@ impl Capabilities {
     #[must_use]
     pub fn without(mut self, capability: Capability) -> Self {
         self.0.remove(&capability);
+        self
+    }
+
+    /// All of these and `capability`.
+    #[must_use]
+    pub fn with(mut self, capability: Capability) -> Self {
+        self.0.insert(capability);
         self
     }
 

@@ -16,7 +16,7 @@ mod report;
 pub use case::{Case, CaseFuture, Context, Failure, Level};
 pub use execute::run;
 pub use harness::{
-    BoxError, Capabilities, Capability, Harness, MemoryHarness, Namespace, ShiftTime, TimeControl,
+    BoxError, Capabilities, Capability, Faults, Harness, MemoryHarness, Namespace, ShiftTime, TimeControl,
 };
 pub use mimic::main;
 pub use options::{Options, SEED_VARIABLE};

@@ -59,6 +59,7 @@ macro_rules! __each_case {
             an_at_most_once_answer_given_years_late_is_kept_for_its_retention
             an_at_most_once_answer_may_be_kept_shorter
             a_released_refuse_record_expires_after_all
+            a_refuse_record_released_years_late_is_remembered
             a_later_attempt_under_refuse_releases_for_good
             a_begun_refuse_holder_hands_over_an_unknown
             a_refuse_holder_that_hands_over_unbegun_frees_the_slot
@@ -156,6 +157,7 @@ macro_rules! __each_case {
             a_live_holder_is_not_resolved
             a_holder_that_came_back_meanwhile_is_not_resolved
             a_record_that_changed_meanwhile_is_not_resolved
+            a_second_hand_over_is_not_the_one_that_was_seen
             a_resolution_may_be_repeated
             a_resolution_is_kept_as_a_late_answer
             a_resolution_may_say_how_long_it_is_kept
@@ -218,10 +220,14 @@ macro_rules! __each_case {
             of_many_checkpoints_the_highest_stays
             an_operator_and_the_holder_have_one_winner
             collection_beside_reserves_of_an_ended_record
+            collection_beside_takeovers
             collection_beside_a_renewing_holder
             a_swarm_does_each_of_many_things_once
             a_slot_has_one_holder_at_a_time
             a_swarm_that_falls_silent_has_one_answer
+            a_reserve_that_failed_says_whether_it_had_an_effect
+            a_complete_that_failed_says_whether_it_had_an_effect
+            a_swarm_whose_calls_fail_does_each_thing_once
         }
     };
 }

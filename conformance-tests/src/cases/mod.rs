@@ -6,6 +6,7 @@ mod capabilities;
 mod collect;
 mod complete;
 mod expiry;
+mod faults;
 mod fences;
 mod ghosts;
 mod isolation;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
         cancel::cases(),
         races::cases(),
         swarm::cases(),
+        faults::cases(),
     ]
     .concat()
 }

@@ -14,6 +14,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(Table, ["O1"], a_live_holder_is_not_resolved, needs Resolve),
         case!(Table, ["O1"], a_holder_that_came_back_meanwhile_is_not_resolved, needs Resolve),
         case!(Table, ["O1"], a_record_that_changed_meanwhile_is_not_resolved, needs Resolve),
+        case!(Table, ["O1", "W4"], a_second_hand_over_is_not_the_one_that_was_seen, needs Resolve),
         case!(Table, ["O1", "S6"], a_resolution_may_be_repeated, needs Resolve),
         case!(Table, ["O1", "C2"], a_resolution_is_kept_as_a_late_answer, needs Resolve ShiftTime),
         case!(Table, ["O1", "C5"], a_resolution_may_say_how_long_it_is_kept, needs Resolve ShiftTime),
@@ -155,6 +156,21 @@ async fn a_record_that_changed_meanwhile_is_not_resolved(s: Stage) -> Told {
     desk.release(&grant).await?.released()?;
     same("resolve", desk.resolve(seen.seen(), completion("it was paid")).await?, ResolveOutcome::Changed)?;
     same("resolve", s.slot()?.resolve(seen.seen(), Resolution::Release).await?, ResolveOutcome::Changed)
+}
+
+async fn a_second_hand_over_is_not_the_one_that_was_seen(s: Stage) -> Told {
+    let (desk, who) = (s.slot()?, s.caller());
+    let first = desk.reserve(&who).await?.granted()?;
+    desk.hand_over(&first).await?.renewed()?;
+    let seen = desk.lookup().await?.pending()?;
+    let second = desk.reserve(&who.other()).await?.granted()?;
+    desk.hand_over(&second).await?.renewed()?;
+    // Both leases ended at zero; the fence tells them apart.
+    let before = desk.record().await?;
+    for resolution in [completion("it was paid"), Resolution::Release] {
+        same("resolve", desk.resolve(seen.seen(), resolution).await?, ResolveOutcome::Changed)?;
+    }
+    same("the record", desk.record().await?, before)
 }
 
 async fn a_resolution_may_be_repeated(s: Stage) -> Told {

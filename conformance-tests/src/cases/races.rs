@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(Race, ["W1"], of_many_checkpoints_the_highest_stays),
         case!(Race, ["O1"], an_operator_and_the_holder_have_one_winner, needs Resolve),
         case!(Race, ["G2", "R8"], collection_beside_reserves_of_an_ended_record),
+        case!(Race, ["G2", "R5"], collection_beside_takeovers),
         case!(Race, ["G2", "S1"], collection_beside_a_renewing_holder),
     ]
 }
@@ -413,6 +414,27 @@ async fn collection_beside_reserves_of_an_ended_record(s: Stage) -> Told {
         let new = one_granted(outcomes.into_iter().flatten().collect())?;
         same("attempt", new.attempt, 1)?;
         desk.complete(&new, response("paid again")).await?.stored()?;
+    }
+    Ok(())
+}
+
+async fn collection_beside_takeovers(s: Stage) -> Told {
+    let crowd = Crowd::new(&s, CLIENTS)?;
+    for _ in 0..ROUNDS {
+        let ((desk, old), who) = (lapsed(&s).await?, s.caller());
+        let outcomes = crowd
+            .rush(&desk, CALLERS, |number, desk| async move {
+                if number % 3 == 0 {
+                    desk.store.garbage_collect(NonZeroU32::MAX).await?;
+                    return Ok(None);
+                }
+                Ok(Some(desk.reserve(&who.other()).await?))
+            })
+            .await?;
+        let new = one_granted(outcomes.into_iter().flatten().collect())?;
+        same("attempt", new.attempt, 2)?;
+        desk.complete(&old, response("late")).await?.lost(Loss::TakenOver)?;
+        desk.complete(&new, response("paid")).await?.stored()?;
     }
     Ok(())
 }

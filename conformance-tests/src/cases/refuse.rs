@@ -16,6 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(Table, ["C2"], an_at_most_once_answer_given_years_late_is_kept_for_its_retention, needs ShiftTime),
         case!(Table, ["C5"], an_at_most_once_answer_may_be_kept_shorter, needs ShiftTime),
         case!(Table, ["L1"], a_released_refuse_record_expires_after_all, needs ShiftTime),
+        case!(Table, ["L1", "R11"], a_refuse_record_released_years_late_is_remembered, needs ShiftTime),
         case!(Table, ["L1"], a_later_attempt_under_refuse_releases_for_good),
         case!(Table, ["W4", "R6"], a_begun_refuse_holder_hands_over_an_unknown),
         case!(Table, ["W4", "L1"], a_refuse_holder_that_hands_over_unbegun_frees_the_slot),
@@ -182,6 +183,18 @@ async fn a_released_refuse_record_expires_after_all(s: Stage) -> Told {
     refused(desk.try_reserve(&who).await, ErrorKind::TokenSpent)?;
     s.advance(HOUR)?;
     // The memory of the token ends with the record.
+    desk.reserve(&who).await?.granted().map(drop)
+}
+
+async fn a_refuse_record_released_years_late_is_remembered(s: Stage) -> Told {
+    let (desk, who) = (s.slot()?, s.caller().refusing().lease(MINUTE).retention(HOUR));
+    let grant = desk.reserve(&who).await?.granted()?;
+    desk.renew(&grant, who.renewal()?).await?.renewed()?;
+    s.advance(3 * YEAR)?;
+    desk.release(&grant).await?.released()?;
+    s.advance(50 * MINUTE)?;
+    refused(desk.try_reserve(&who).await, ErrorKind::TokenSpent)?;
+    s.advance(20 * MINUTE)?;
     desk.reserve(&who).await?.granted().map(drop)
 }
 

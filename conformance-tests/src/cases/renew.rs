@@ -241,6 +241,7 @@ async fn handing_over_lapses_at_once(s: Stage) -> Told {
     let seen = desk.lookup().await?.pending()?;
     same("lease left", seen.lease_left, None)?;
     same("attempt", seen.attempt, 1)?;
+    same("begun", seen.begun, false)?;
     let second = desk.reserve(&who.other()).await?.granted()?;
     same("attempt", second.attempt, 2)?;
     holds(format!("{:?} is above {:?}", second.fence, first.fence), second.fence > first.fence)

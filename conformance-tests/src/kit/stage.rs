@@ -9,7 +9,7 @@ use oncekey_core::{IdempotencyAdmin, Principal};
 
 use super::{Caller, Desk};
 use crate::case::{Context, Failure};
-use crate::harness::TimeControl;
+use crate::harness::{Faults, TimeControl};
 
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -72,6 +72,13 @@ impl Stage {
     /// Deletes all that has expired, and says how much that was.
     pub(crate) async fn collect_all(&self) -> Result<u64, Failure> {
         Ok(self.store.garbage_collect(NonZeroU32::MAX).await?)
+    }
+
+    /// What makes calls fail. For cases that need `Faults`.
+    pub(crate) fn faults(&self) -> Result<Arc<dyn Faults>, Failure> {
+        let none =
+            "the harness's capabilities have Faults, and its namespace has none: see Namespace::with_faults";
+        self.context.namespace.faults().cloned().ok_or_else(|| Failure(none.to_owned()))
     }
 
     fn brief_lease(&self) -> Duration {
