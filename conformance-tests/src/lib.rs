@@ -112,6 +112,7 @@ mod harness;
 pub mod history;
 mod kit;
 mod mimic;
+mod model;
 mod options;
 mod plain;
 mod plain_cases;

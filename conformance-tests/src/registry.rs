@@ -6,7 +6,10 @@ use crate::case::Case;
 
 /// Every case of the suite, in the order of the spec.
 pub fn cases() -> Vec<Case> {
-    crate::cases::all()
+    let mut cases = crate::cases::all();
+    cases.extend(crate::model::cases());
+    cases.extend(crate::history::cases());
+    cases
 }
 
 /// Which cases test which rule of docs/spec.md.

@@ -8,6 +8,8 @@ use oncekey_core::{
     Policy, ReleaseOutcome, RenewOutcome, ReservationOutcome, Resolution, StoredResponse, Timestamp, Token,
 };
 
+use super::call::Call;
+
 /// Names tokens `a`, `b`, .. in the order that it met them, and fences `#1`, `#2`, .. by their size.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Names {
@@ -19,6 +21,17 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// Of the calls of a history.
+    pub(super) fn of(calls: &[Call]) -> Self {
+        let mut by_sending: Vec<&Call> = calls.iter().collect();
+        by_sending.sort_by_key(|call| call.called.order);
+        let mut names = Self::default();
+        for call in by_sending {
+            names.meet(&call.operation, call.answered.as_ref().map(|(_, answer)| answer));
+        }
+        names
+    }
+
     pub(crate) fn meet(&mut self, operation: &Operation, answer: Option<&Answer>) {
         match operation {
             Operation::Reserve { token, request } => {
@@ -72,7 +85,7 @@ impl Names {
         self.epoch = Some(self.epoch.map_or(at, |epoch| epoch.min(at)));
     }
 
-    fn of_token(&self, token: Token) -> String {
+    pub(super) fn of_token(&self, token: Token) -> String {
         let place = self.tokens.iter().position(|known| *known == token);
         match place.and_then(|place| u8::try_from(place).ok()) {
             Some(place) if place < 26 => char::from(b'a' + place).to_string(),
@@ -81,7 +94,7 @@ impl Names {
         }
     }
 
-    fn of_fence(&self, fence: Fence) -> String {
+    pub(super) fn of_fence(&self, fence: Fence) -> String {
         match self.fences.binary_search(&fence) {
             Ok(place) => format!("#{}", place + 1),
             Err(_) => format!("#{fence}"),

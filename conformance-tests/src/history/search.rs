@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::call::{Call, Tolerance};
 use super::expected::Expected;
+use super::names::Names;
 use super::record::{Slack, State, micros};
 use super::relation::ways;
 use super::story;
@@ -208,11 +209,12 @@ impl Search<'_> {
         for &index in &prefix {
             self.done.insert(index);
         }
+        let names = Names::of(self.calls);
         let mut stuck = Vec::new();
         for index in self.next().filter(|&index| self.calls[index].answered.is_some()) {
             let mut right: Vec<String> = Vec::new();
             for (expected, after) in self.ways(state, index) {
-                let text = story::right(expected, &after);
+                let text = story::right(&names, expected, &after);
                 if !right.contains(&text) {
                     right.push(text);
                 }

@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use oncekey_core::Fence;
+
 use super::call::Call;
 use super::expected::Expected;
 use super::names::{Names, response, saved, seconds};
 use super::record::{Record, State};
 use super::search::CounterExample;
+use super::zone::Var;
 
 /// The calls at the end of the prefix that are drawn.
 const DRAWN: usize = 10;
@@ -15,10 +18,15 @@ const DRAWN: usize = 10;
 const WIDTH: usize = 4;
 
 /// What would have been right, with what is known of it.
-pub(super) fn right(expected: Expected, after: &State) -> String {
+pub(super) fn right(names: &Names, expected: Expected, after: &State) -> String {
     match (expected, &after.record) {
         (Expected::Reserved, Record::Pending(held)) => {
-            format!("Reserved(attempt {}{})", held.attempt, saved(held.checkpoint.as_ref()))
+            let fence = match after.zone.value(Var::Fence) {
+                Some(fence) => names.of_fence(Fence::new(fence.unsigned_abs())),
+                None => " under a larger fence than before".to_owned(),
+            };
+            let (token, saved) = (names.of_token(held.token), saved(held.checkpoint.as_ref()));
+            format!("Reserved({token}{fence}, attempt {}{saved})", held.attempt)
         }
         (Expected::Replay | Expected::CompletedAlready, Record::Completed(done)) => {
             format!("{expected}({})", response(&done.response))
@@ -58,15 +66,13 @@ impl<'a> Story<'a> {
         let calls = &found.calls;
         let mut by_sending: Vec<usize> = (0..calls.len()).collect();
         by_sending.sort_by_key(|&index| calls[index].called.order);
-        let mut names = Names::default();
         let mut numbers = vec![0; calls.len()];
         for (place, &index) in by_sending.iter().enumerate() {
-            names.meet(&calls[index].operation, calls[index].answered.as_ref().map(|(_, answer)| answer));
             numbers[index] = place + 1;
         }
         let answer = |index: &usize| answered(&calls[*index]);
         let offending = found.stuck.iter().map(|(index, _)| *index).min_by_key(answer);
-        Self { found, names, numbers, offending }
+        Self { found, names: Names::of(calls), numbers, offending }
     }
 
     /// `   3!    B     0.104 s   complete(a#1, "x") -> Stored`

@@ -116,6 +116,12 @@ impl Zone {
         self.0[to][to] = 0;
         self.forget(Var::Temp)
     }
+
+    /// The value of `x`, where there is one alone.
+    pub(super) fn value(&self, x: Var) -> Option<i64> {
+        let (high, low) = (self.0[x as usize][Var::Zero as usize], self.0[Var::Zero as usize][x as usize]);
+        (high != FREE && high == low.saturating_neg()).then_some(high)
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +155,7 @@ mod tests {
         let zone = Zone::free().equal(Fence, Zero, 3).unwrap().at_least(Temp, Fence, 1).unwrap();
         let zone = zone.take_temp(Fence);
         assert!(zone.clone().equal(Fence, Zero, 3).is_none());
+        assert_eq!(zone.clone().equal(Fence, Zero, 4).unwrap().value(Fence), Some(4));
         assert_eq!(zone, Zone::free().at_least(Fence, Zero, 4).unwrap());
     }
 }
