@@ -80,7 +80,7 @@ async fn a_winners_answer_that_cannot_be_given_is_not_made_up() {
     let other_type = StoredResponse::new(200, "", "no receipt");
     for theirs in [StoredResponse::not_kept(200, "", 9), other_type] {
         let store = Timed::new();
-        let (midway, there) = (Midway::default(), Midway::default());
+        let there = Midway::default();
         let ran = tokio::spawn(call(&at_least_once(store.clone())).run({
             let there = there.clone();
             async move |_| {
@@ -94,8 +94,22 @@ async fn a_winners_answer_that_cannot_be_given_is_not_made_up() {
         there.open();
         let how = How::Unsaved(Unsaved::Lost(Loss::TakenOver));
         assert_eq!(ran.await.unwrap().unwrap(), RunOutcome::Done { value: Json(17), how });
-        drop(midway);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_another_request_is_no_winners_answer() {
+    let store = Timed::new();
+    let (ran, midway) = Work::default().start(call(&at_least_once(store.clone()))).await;
+    store.skew(LEASE + RETENTION); // the record ended, and the key is used anew
+    let terms = Terms::new(Policy::TakeOver, LEASE, RETENTION).unwrap();
+    let other = ReserveRequest::new(Fingerprint::from_bytes([9; 32]), terms);
+    let reserved = store.reserve_or_fetch(&slot(), Token::fresh(), &other).await.unwrap();
+    let ReservationOutcome::Reserved(grant) = reserved else { panic!("{reserved:?}") };
+    stranger_completes(&store, &grant, body("another's")).await;
+    midway.open();
+    let how = How::Unsaved(Unsaved::Lost(Loss::TakenOver));
+    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", how));
 }
 
 #[tokio::test(start_paused = true)]
