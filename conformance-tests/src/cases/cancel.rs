@@ -16,6 +16,9 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
+/// After how many polls a call is dropped: before it began, in its first steps, and after some milliseconds.
+const CUTS: [u32; 14] = [0, 1, 2, 3, 4, 6, 10, 20, 50, 100, 300, 1_000, 3_000, 10_000];
+
 /// The call's answer, or none where it is dropped before its answer, after so many polls.
 async fn cut<F: Future>(call: F, polls: u32) -> Option<F::Output> {
     let mut call = pin!(call);
@@ -35,7 +38,7 @@ async fn cut<F: Future>(call: F, polls: u32) -> Option<F::Output> {
 }
 
 async fn a_dropped_reserve_may_be_made_again(s: Stage) -> Told {
-    for polls in 0..12 {
+    for polls in CUTS {
         let (desk, who) = (s.slot()?, s.caller());
         let _dropped = cut(desk.reserve(&who), polls).await;
         // Whether the dropped call had an effect, or has one now, its token is this one's.
@@ -48,7 +51,7 @@ async fn a_dropped_reserve_may_be_made_again(s: Stage) -> Told {
 }
 
 async fn a_dropped_complete_may_be_made_again(s: Stage) -> Told {
-    for polls in 0..12 {
+    for polls in CUTS {
         let (desk, who) = (s.slot()?, s.caller());
         let grant = desk.reserve(&who).await?.granted()?;
         let _dropped = cut(desk.complete(&grant, response("paid")), polls).await;
@@ -70,7 +73,7 @@ async fn a_storm_of_dropped_calls_poisons_no_client(s: Stage) -> Told {
         let storm = s.slot()?;
         let grant = storm.reserve(&s.caller()).await?.granted()?;
         for _ in 0..10 {
-            let polls = random.u32(..6);
+            let polls = CUTS[random.usize(..CUTS.len() - 1)];
             match random.u8(..7) {
                 0 => drop(cut(storm.reserve(&s.caller()), polls).await),
                 1 => drop(cut(storm.renew(&grant, extend(HOUR)?), polls).await),
