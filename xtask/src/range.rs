@@ -31,6 +31,8 @@ fn end(version: &str) -> Result<(), String> {
     for folder in FOLDERS {
         mirror(&root.join(folder), &copy.join(folder))?;
     }
+    // The backend's doctests include it.
+    write(&copy.join("README.md"), read(&root.join("README.md"))?.as_bytes())?;
     write(&copy.join("Cargo.toml"), manifest(&read(&root.join("Cargo.toml"))?).as_bytes())?;
     let cargo = |args: &[&str]| -> Command {
         let mut cargo = tools::cargo(args.iter().copied());
