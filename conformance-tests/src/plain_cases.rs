@@ -228,6 +228,15 @@ macro_rules! __each_case {
             a_reserve_that_failed_says_whether_it_had_an_effect
             a_complete_that_failed_says_whether_it_had_an_effect
             a_swarm_whose_calls_fail_does_each_thing_once
+            sequences_of_calls_answer_as_the_state_machine
+            sequences_in_moving_time_answer_as_the_state_machine
+            sequences_on_a_clock_that_steps_back_answer_as_the_state_machine
+            sequences_with_operators_answer_as_the_state_machine
+            concurrent_calls_have_an_order
+            dropped_calls_happen_once_later_or_never
+            concurrent_calls_have_an_order_while_leases_end
+            late_copies_of_old_calls_change_nothing
+            operators_among_callers_have_an_order
         }
     };
 }
