@@ -61,10 +61,6 @@ async fn beat(hold: Arc<Hold>) {
         }
 
         let turn = hold.turn.lock().await;
-        // Whoever had the turn before may have stopped the heartbeat.
-        if hold.state.borrow().phase != Phase::Beating {
-            return;
-        }
         // The last beat asks for no more than the ceiling leaves.
         let lease = hold.lease.min(hold.ceiling.saturating_duration_since(Instant::now()));
         if lease < MIN_LEASE {

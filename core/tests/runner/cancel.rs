@@ -42,10 +42,10 @@ async fn dropped(at: At, runner: fn(Faulty<Timed>) -> Idempotency) -> Scene {
         midway.reached().await;
     } else {
         midway.open();
-        gate.reached().await;
+        soon(gate.reached()).await;
     }
     caller.abort();
-    assert!(caller.await.unwrap_err().is_cancelled());
+    assert!(soon(caller).await.unwrap_err().is_cancelled());
     midway.open();
     gate.open();
     Scene { store, work }
@@ -120,7 +120,7 @@ async fn failed_work_is_settled_without_its_caller() {
     }));
     there.reached().await;
     caller.abort();
-    assert!(caller.await.unwrap_err().is_cancelled());
+    assert!(soon(caller).await.unwrap_err().is_cancelled());
     there.open();
     until("handed over", async || pending(&store).await.is_lapsed()).await;
 }
@@ -131,7 +131,7 @@ async fn a_reserve_that_is_dropped_while_it_begins_gives_the_slot_back() {
         let store = Faulty::new(Timed::new());
         let gate = held_at(&store, Method::Renew);
         let caller = tokio::spawn(call(&at_most_once(store.clone())).reserve());
-        gate.reached().await;
+        soon(gate.reached()).await;
         caller.abort();
         assert!(caller.await.unwrap_err().is_cancelled());
         gate.open();
@@ -150,7 +150,7 @@ async fn a_settling_that_is_dropped_leaves_the_slot_to_its_lease() {
     let gate = store.hold_next(Method::Complete);
     let settling =
         tokio::spawn(async move { reservation.complete(&Completion::new(body("done"))).await.is_ok() });
-    gate.reached().await;
+    soon(gate.reached()).await;
     settling.abort();
     assert!(settling.await.unwrap_err().is_cancelled());
     gate.open();
@@ -176,7 +176,7 @@ fn a_runtime_that_is_shut_down_is_said_and_leaves_the_slot_to_its_lease() {
     other.block_on(async {
         tokio::select! {
             ran = &mut running => panic!("{ran:?}"),
-            () = began.notified() => {}
+            () = soon(began.notified()) => {}
         }
     });
     drop(other);

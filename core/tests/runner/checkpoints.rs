@@ -41,7 +41,7 @@ async fn clones_save_in_the_order_of_their_calls() {
             let held = held.clone();
             async move { held.save("older").await }
         });
-        gate.reached().await;
+        soon(gate.reached()).await;
         let fast = tokio::spawn({
             let held = held.clone();
             async move { held.save("newer").await }
@@ -51,7 +51,7 @@ async fn clones_save_in_the_order_of_their_calls() {
         fast.await.unwrap().unwrap();
         Err::<Vec<u8>, _>(Broken)
     });
-    assert!(matches!(ran.await, Err(RunError::Work(Broken))));
+    assert!(matches!(soon(ran).await, Err(RunError::Work(Broken))));
     assert_eq!(stranger_granted(store.inner()).await.checkpoint.unwrap().data(), "newer");
 }
 
@@ -64,7 +64,7 @@ async fn a_save_whose_answer_is_lost_is_repeated() {
         held.save("saved").await.unwrap();
         Err::<Vec<u8>, _>(Broken)
     });
-    assert!(matches!(ran.await, Err(RunError::Work(Broken))));
+    assert!(matches!(soon(ran).await, Err(RunError::Work(Broken))));
     let kept = stranger_granted(store.inner()).await.checkpoint.unwrap();
     assert_eq!((kept.sequence(), &kept.data()[..]), (1, &b"saved"[..]));
 }
@@ -79,7 +79,7 @@ async fn a_save_puts_the_next_beat_off() {
         }
         Ok::<_, Broken>(())
     });
-    assert!(matches!(ran.await.unwrap(), RunOutcome::Done { how: How::Ran, .. }));
+    assert!(matches!(soon(ran).await.unwrap(), RunOutcome::Done { how: How::Ran, .. }));
     let saves: Vec<u64> = (1..=10).map(|n| n * 6_000).collect();
     assert_eq!(store.times("renew"), saves, "each save is the beat");
 }
@@ -95,7 +95,7 @@ async fn what_is_too_long_to_save_is_said_before_it_is_sent() {
         held.save(vec![0; MAX_CHECKPOINT_BYTES]).await.unwrap();
         Ok::<_, Broken>(())
     });
-    assert!(matches!(ran.await.unwrap(), RunOutcome::Done { how: How::Ran, .. }));
+    assert!(matches!(soon(ran).await.unwrap(), RunOutcome::Done { how: How::Ran, .. }));
     assert_eq!(store.times("renew").len(), 1);
 }
 
@@ -111,9 +111,9 @@ async fn a_clone_that_outlives_the_work_saves_and_holds_nothing() {
         tell.send((held, lost)).unwrap();
         Err::<Vec<u8>, _>(Broken)
     });
-    assert!(matches!(ran.await, Err(RunError::Work(Broken))));
-    let (held, lost) = hear.await.unwrap();
-    assert_eq!(lost.await.unwrap(), Lost::Settled, "whoever waits for the loss is not left waiting");
+    assert!(matches!(soon(ran).await, Err(RunError::Work(Broken))));
+    let (held, lost) = soon(hear).await.unwrap();
+    assert_eq!(soon(lost).await.unwrap(), Lost::Settled, "whoever waits for the loss is not left waiting");
     let late = held.save("late").await;
     assert!(matches!(late, Err(SaveError::Lost(Lost::Settled))), "{late:?}");
     assert!(pending(&store).await.is_lapsed(), "a late save must not hold what was handed over");

@@ -136,7 +136,7 @@ async fn a_panic_can_go_on_in_the_caller() {
             other => other,
         }
     });
-    let payload = ran.await.unwrap_err().into_panic();
+    let payload = soon(ran).await.unwrap_err().into_panic();
     assert_eq!(payload.downcast_ref::<String>().unwrap(), "on purpose, attempt 1");
 }
 

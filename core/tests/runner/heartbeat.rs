@@ -42,7 +42,7 @@ async fn the_heartbeat_keeps_the_slot_up_to_the_ceiling_and_no_longer() {
     assert!(pending(&store).await.is_lapsed());
     midway.open();
     assert_eq!(
-        ran.await.unwrap().unwrap(),
+        soon(ran).await.unwrap().unwrap(),
         done("attempt 1", How::Ran),
         "nobody took over: it is stored (C2)"
     );
@@ -100,10 +100,10 @@ async fn no_beat_arrives_after_the_slot_was_handed_over() {
         pass(secs(11)).await;
         Err::<Vec<u8>, _>(Broken)
     }));
-    gate.reached().await; // at 10 s
+    soon(gate.reached()).await; // at 10 s
     pass(secs(2)).await; // the work has failed meanwhile
     gate.open();
-    assert!(matches!(ran.await.unwrap(), Err(RunError::Work(Broken))));
+    assert!(matches!(soon(ran).await.unwrap(), Err(RunError::Work(Broken))));
     assert_eq!(store.inner().times("hand over"), [12_000], "it waits for the beat that is under way");
     assert!(pending(store.inner()).await.is_lapsed(), "a late beat held the slot for nobody");
 }
@@ -124,10 +124,10 @@ async fn the_work_may_stop_the_heartbeat_before_a_transaction_of_its_own() {
         assert!(!held.is_lost(), "it is still ours");
         Ok::<_, Broken>(b"done".to_vec())
     }));
-    gate.reached().await;
+    soon(gate.reached()).await;
     pass(secs(2)).await;
     gate.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("done", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("done", How::Ran));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,9 +140,9 @@ async fn the_holder_counts_its_lease_from_before_the_call_was_sent() {
         pass(secs(8)).await;
         Ok::<_, Broken>(b"done".to_vec())
     }));
-    gate.reached().await;
+    soon(gate.reached()).await;
     pass(secs(4)).await;
     gate.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("done", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("done", How::Ran));
     assert_eq!(store.inner().times("renew"), [10_000], "a third after it was sent, not after it was heard");
 }

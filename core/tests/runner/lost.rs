@@ -29,9 +29,9 @@ async fn the_work_learns_that_it_was_taken_over() {
         }
         Ok::<_, Broken>(format!("{lost:?}").into_bytes())
     }));
-    hear.await.unwrap();
+    soon(hear).await.unwrap();
     let _winner = taken_over(&store).await;
-    let outcome = ran.await.unwrap().unwrap();
+    let outcome = soon(ran).await.unwrap().unwrap();
     let how = How::Unsaved(Unsaved::Lost(Loss::TakenOver));
     assert_eq!(outcome, done("Said(TakenOver)", how), "the value comes back, and is not kept");
     assert_eq!(store.times("renew")[0], 10_000, "told by the first beat");
@@ -45,7 +45,7 @@ async fn the_work_learns_that_its_record_is_gone() {
     store.skew(LEASE + RETENTION);
     midway.open();
     let how = How::Unsaved(Unsaved::Lost(Loss::Gone));
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", how));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 1", how));
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +56,7 @@ async fn a_holder_that_lost_gives_the_winners_answer() {
     let winner = taken_over(&store).await;
     stranger_completes(&store, &winner, body("theirs")).await;
     midway.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("theirs", How::Superseded));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("theirs", How::Superseded));
     assert_eq!(completed(&store).await.response, body("theirs"), "the record is the winner's");
 }
 
@@ -71,7 +71,7 @@ async fn a_holder_that_lost_waits_for_the_winner_as_long_as_it_would_wait_for_an
         pass(Duration::from_secs(5)).await;
         stranger_completes(&store, &winner, body("theirs")).await;
         let value = if how == How::Superseded { "theirs" } else { "attempt 1" };
-        assert_eq!(ran.await.unwrap().unwrap(), done(value, how), "waiting {wait} s");
+        assert_eq!(soon(ran).await.unwrap().unwrap(), done(value, how), "waiting {wait} s");
     }
 }
 
@@ -93,7 +93,7 @@ async fn a_winners_answer_that_cannot_be_given_is_not_made_up() {
         stranger_completes(&store, &winner, theirs).await;
         there.open();
         let how = How::Unsaved(Unsaved::Lost(Loss::TakenOver));
-        assert_eq!(ran.await.unwrap().unwrap(), RunOutcome::Done { value: Json(17), how });
+        assert_eq!(soon(ran).await.unwrap().unwrap(), RunOutcome::Done { value: Json(17), how });
     }
 }
 
@@ -109,7 +109,7 @@ async fn the_answer_to_another_request_is_no_winners_answer() {
     stranger_completes(&store, &grant, body("another's")).await;
     midway.open();
     let how = How::Unsaved(Unsaved::Lost(Loss::TakenOver));
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", how));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 1", how));
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ async fn a_silent_store_counts_as_a_lapse_until_it_renews_again() {
         }
         Ok::<_, Broken>(b"done".to_vec())
     });
-    assert_eq!(ran.await.unwrap(), done("done", How::Ran), "nobody took over: it is still ours");
+    assert_eq!(soon(ran).await.unwrap(), done("done", How::Ran), "nobody took over: it is still ours");
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +145,7 @@ async fn what_the_work_completed_itself_is_the_answer() {
             assert_eq!(stored, CompleteOutcome::Stored);
             Ok::<_, Broken>(b"same".to_vec())
         });
-        assert_eq!(ran.await.unwrap(), done(theirs, how));
+        assert_eq!(soon(ran).await.unwrap(), done(theirs, how));
     }
 }
 
@@ -163,7 +163,7 @@ async fn a_loser_that_failed_disturbs_nobody() {
     there.reached().await;
     let winner = taken_over(&store).await;
     there.open();
-    assert!(matches!(ran.await.unwrap(), Err(RunError::Work(Broken))));
+    assert!(matches!(soon(ran).await.unwrap(), Err(RunError::Work(Broken))));
     let record = pending(&store).await;
     assert_eq!((record.fence, record.is_lapsed()), (winner.fence, false), "S2");
 }

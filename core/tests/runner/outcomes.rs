@@ -50,8 +50,8 @@ async fn who_waits_gets_the_running_holders_answer() {
     pass(Duration::from_secs(40)).await; // longer than a lease: the heartbeat holds it
     midway.open();
     let opened = Instant::now();
-    assert_eq!(first.await.unwrap().unwrap(), done("attempt 1", How::Ran));
-    assert_eq!(second.await.unwrap().unwrap(), done("attempt 1", How::Replayed));
+    assert_eq!(soon(first).await.unwrap().unwrap(), done("attempt 1", How::Ran));
+    assert_eq!(soon(second).await.unwrap().unwrap(), done("attempt 1", How::Replayed));
     assert!(opened.elapsed() <= Duration::from_millis(500), "heard {:?} later", opened.elapsed());
     assert_eq!(work.began(), 1);
     assert!(store.times("reserve").len() < 200, "it asks more and more seldom: {:?}", store.times("reserve"));

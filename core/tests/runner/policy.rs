@@ -17,7 +17,7 @@ async fn at_most_once_says_that_it_begins_before_it_does() {
     assert!(pending(&store).await.begun, "the work runs, and the record doesn't know");
     assert_eq!(names(&store), ["reserve", "renew"]);
     midway.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 1", How::Ran));
 }
 
 #[tokio::test(start_paused = true)]
@@ -36,7 +36,7 @@ async fn the_records_policy_decides_and_not_the_callers() {
     let (ran, midway) = Work::default().start(call(&at_least_once(store.clone()))).await;
     assert!(pending(&store).await.begun, "a third caller could begin as well (FAULTS 55)");
     midway.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 2", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 2", How::Ran));
 }
 
 #[tokio::test(start_paused = true)]
@@ -63,11 +63,11 @@ async fn what_was_lost_before_it_began_is_not_begun() {
         let (work, call) = (work.clone(), call(&runner));
         async move { work.run(call).await }
     });
-    gate.reached().await;
+    soon(gate.reached()).await;
     store.inner().skew(LEASE);
     let winner = stranger_granted(store.inner()).await;
     gate.open();
-    let outcome = ran.await.unwrap().unwrap();
+    let outcome = soon(ran).await.unwrap().unwrap();
     assert!(matches!(outcome, RunOutcome::InFlight(_)), "{outcome:?}");
     assert_eq!(work.began(), 0, "two would have worked");
     assert_eq!(pending(store.inner()).await.fence, winner.fence);
@@ -97,10 +97,10 @@ async fn a_grant_heard_too_late_is_renewed_before_the_work_begins() {
         let (work, call) = (work.clone(), call(&runner));
         async move { work.run(call).await }
     });
-    gate.reached().await;
+    soon(gate.reached()).await;
     pass(LEASE).await;
     gate.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 1", How::Ran));
     assert_eq!(names(store.inner()), ["reserve", "renew", "complete"]);
 }
 
@@ -113,11 +113,11 @@ async fn a_grant_heard_after_a_takeover_is_not_begun() {
         let (work, call) = (work.clone(), call(&runner));
         async move { work.run(call).await }
     });
-    gate.reached().await;
+    soon(gate.reached()).await;
     pass(LEASE).await;
     let _winner = stranger_granted(store.inner()).await;
     gate.open();
-    let outcome = ran.await.unwrap().unwrap();
+    let outcome = soon(ran).await.unwrap().unwrap();
     assert!(matches!(outcome, RunOutcome::InFlight(_)), "{outcome:?}");
     assert_eq!(work.began(), 0);
 }
@@ -131,10 +131,10 @@ async fn a_beginning_confirmed_too_late_is_given_back_and_asked_for_anew() {
         let (work, call) = (work.clone(), call(&runner));
         async move { work.run(call).await }
     });
-    gate.reached().await;
+    soon(gate.reached()).await;
     pass(LEASE + Duration::from_secs(1)).await;
     gate.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 1", How::Ran));
     assert_eq!(names(store.inner()), ["reserve", "renew", "release", "reserve", "renew", "complete"]);
     assert_eq!(work.began(), 1);
 }

@@ -113,7 +113,7 @@ async fn reserving_waits_as_running_does() {
     let waiting = tokio::spawn(call(&runner).wait_up_to(Duration::from_secs(30)).reserve());
     pass(Duration::from_secs(5)).await;
     assert_eq!(held.complete(&Completion::new(body("done"))).await.unwrap(), CompleteOutcome::Stored);
-    let outcome = waiting.await.unwrap().unwrap();
+    let outcome = soon(waiting).await.unwrap().unwrap();
     assert!(matches!(&outcome, ReservationOutcome::Replay(r) if r.response == body("done")), "{outcome:?}");
 }
 

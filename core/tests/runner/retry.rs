@@ -88,13 +88,13 @@ async fn a_token_really_spent_is_replaced() {
         let (work, call) = (work.clone(), call(&runner));
         async move { work.run(call).await }
     });
-    gate.reached().await;
+    soon(gate.reached()).await;
     clock.advance(LEASE);
     let seen = pending(&memory).await.seen();
     let resolved = memory.resolve(&slot(), seen, &Resolution::Release).await.unwrap();
     assert_eq!(resolved, ResolveOutcome::Resolved);
     gate.open();
-    assert_eq!(ran.await.unwrap().unwrap(), done("attempt 1", How::Ran));
+    assert_eq!(soon(ran).await.unwrap().unwrap(), done("attempt 1", How::Ran));
     assert_eq!(store.calls(Method::Reserve), 3);
 }
 

@@ -199,7 +199,7 @@ impl Midway {
         self.0.opened.notified().await;
     }
     pub(crate) async fn reached(&self) {
-        self.0.reached.notified().await;
+        soon(self.0.reached.notified()).await;
     }
     pub(crate) fn open(&self) {
         self.0.opened.notify_one();
@@ -259,6 +259,13 @@ pub(crate) async fn until(what: &str, mut met: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited a minute, and still not: {what}");
         pass(Duration::from_millis(1)).await;
     }
+}
+
+/// What must come within ten minutes of paused time: a test that waits for ever tells nothing.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(600), what)
+        .await
+        .expect("waited ten minutes for what never came")
 }
 
 /// Lets paused time pass.
