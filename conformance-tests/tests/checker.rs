@@ -140,6 +140,19 @@ fn the_second_of_two_callers_hears_of_the_first() {
 }
 
 #[test]
+fn a_rest_of_zero_is_never_right() {
+    let mut history = History::default();
+    history.alone(0, reserve(1), reserved(&grant(1, 10, 1)));
+    history.call(1, 30..31, reserve(2), in_flight(0));
+    let Some((_, Answer::Reserve(Ok(ReservationOutcome::InFlight(busy))))) = &mut history.0[1].answered
+    else {
+        panic!("{:?}", history.0)
+    };
+    busy.retry_after = Duration::ZERO;
+    assert!(matches!(check(&history.0, Tolerance::COARSE, BUDGET), Verdict::Illegal(_)));
+}
+
+#[test]
 fn a_stale_read_has_no_order() {
     let a = grant(1, 10, 1);
     let mut history = History::default();
@@ -257,6 +270,18 @@ fn fences_rise_through_expiry() {
     history.call(1, later..later + 1, reserve(2), reserved(&b));
     history.is_legal();
     history.0[1].answered = Some((at(later + 1), reserved(&grant(2, 9, 1))));
+    history.is_illegal();
+}
+
+#[test]
+fn nothing_is_remembered_of_what_was_purged() {
+    let purge = Operation::Purge { fence: Fence::new(10) };
+    let mut history = History::default();
+    history.alone(0, reserve(1), reserved(&grant(1, 10, 1)));
+    history.alone(1, purge, Answer::Purge(true));
+    history.alone(2, reserve(2), reserved(&grant(2, 9, 1)));
+    history.is_legal();
+    history.0[1].answered = Some((at(4), Answer::Purge(false)));
     history.is_illegal();
 }
 

@@ -88,7 +88,8 @@ impl Drawer {
                 };
                 if self.rng.bool() {
                     let sequence = self.rng.u64(1..3);
-                    renewal = renewal.with_checkpoint(Checkpoint::new(sequence, "c").unwrap());
+                    renewal = renewal
+                        .with_checkpoint(Checkpoint::new(sequence, vec![b'c' + self.rng.u8(..2)]).unwrap());
                 }
                 Operation::Renew { grant: self.grant(), renewal }
             }
