@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 use std::num::NonZeroU32;
-use std::process;
 use std::time::Duration;
 
 use oncekey_core::{
@@ -152,15 +151,16 @@ fn done(value: &Recorded, how: How) -> Result<Exit, Trouble> {
 
 fn replay(recorded: &Recorded) -> Result<Exit, Trouble> {
     let mut outlets = [Outlet::new(Stream::Out), Outlet::new(Stream::Err)];
+    let mut lost = None;
     for (stream, bytes) in recorded.chunks().flatten() {
         let [out, err] = &mut outlets;
         let outlet = if stream == Stream::Out { out } else { err };
-        outlet.write(bytes).map_err(|error| {
-            let exit = if recorded.code == 0 { Exit::OutputLost } else { Exit::Code(recorded.code) };
-            Trouble::new(exit, format!("output could not be written: {error}"))
-        })?;
+        // One stream that is lost doesn't take the other along.
+        lost = outlet.write(bytes).err().or(lost);
     }
-    Ok(Exit::Code(recorded.code))
+    let Some(error) = lost else { return Ok(Exit::Code(recorded.code)) };
+    let exit = if recorded.code == 0 { Exit::OutputLost } else { Exit::Code(recorded.code) };
+    Err(Trouble::new(exit, format!("output could not be written: {error}")))
 }
 
 fn replay_without_output(record: &IdempotencyRecord) -> Exit {
@@ -181,7 +181,7 @@ fn failed(error: RunError<NoAnswer>) -> Result<Exit, Trouble> {
         RunError::Work(NoAnswer::Failed { code, .. }) => Ok(Exit::Code(code)),
         RunError::Store(error) => Err(Trouble::store(&error)),
         RunError::Panicked(panic) => {
-            Err(Trouble::new(Exit::Bug, format!("a bug of oncekey {}: {}", process::id(), panic.message())))
+            Err(Trouble::new(Exit::Bug, format!("a bug of oncekey's: {}", panic.message())))
         }
         other => Err(Trouble::new(Exit::Bug, other_text(&other))),
     }

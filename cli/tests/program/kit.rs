@@ -219,7 +219,11 @@ pub(crate) fn until<T, S: std::fmt::Debug>(what: &str, mut look: impl FnMut() ->
     }
 }
 
-/// Lets whoever reads this FIFO go on. Waits for a reader.
+/// Lets whoever reads this FIFO go on. Waits for a reader, elsewhere: opening it has no deadline.
+#[track_caller]
 pub(crate) fn open_gate(fifo: &Path) {
-    fs::write(fifo, "go\n").unwrap();
+    let (tell, told) = channel();
+    let fifo = fifo.to_owned();
+    thread::spawn(move || tell.send(fs::write(fifo, "go\n")));
+    told.recv_timeout(PATIENCE).expect("somebody at the gate").unwrap();
 }

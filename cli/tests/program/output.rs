@@ -1,7 +1,7 @@
 //! Output: shown while it is printed, replayed byte for byte.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -101,14 +101,20 @@ fn a_reader_who_goes_away_is_no_error_and_the_answer_is_whole() {
 #[test]
 fn a_stdout_that_is_full_is_said_and_the_answer_is_kept() {
     let place = Place::new();
+    let script = "echo x | tee -a log; until test -s err -o -e ran; do :; done; echo y >&2; touch ran";
     for which in ["run", "replay"] {
-        let mut call = place.exec("k").sh("echo x | tee -a log");
-        call.0.stdout(File::options().write(true).open("/dev/full").unwrap());
-        let ended = call.run();
-        assert_eq!(ended.code, Some(74), "{which}: {ended:?}");
-        assert!(ended.err().starts_with("oncekey: output could not be written"), "{which}: {ended:?}");
+        let err = File::create(place.path("err")).unwrap();
+        let mut call = place.exec("k").sh(script);
+        call.0.stdout(File::options().write(true).open("/dev/full").unwrap()).stderr(err);
+        assert_eq!(call.run().code, Some(74), "{which}");
+        let lines = place.lines("err");
+        let (ours, its): (Vec<&String>, Vec<&String>) =
+            lines.iter().partition(|l| l.starts_with("oncekey: "));
+        assert!(ours.len() == 1 && ours[0].contains("output could not be written"), "{which}: {lines:?}");
+        assert_eq!(its, ["y"], "{which}: stderr is another matter");
     }
-    place.exec("k").sh("echo x | tee -a log").run().printed("x\n");
+    let whole = place.exec("k").sh(script).run();
+    assert_eq!((whole.code, whole.out(), whole.err()), (Some(0), "x\n", "y\n"));
     assert_eq!(place.lines("log"), ["x"]);
 }
 
@@ -116,15 +122,23 @@ fn a_stdout_that_is_full_is_said_and_the_answer_is_kept() {
 #[test]
 fn a_non_blocking_stdout_gets_everything() {
     let place = Place::new();
-    let (mut reader, writer) = UnixStream::pair().unwrap();
+    let (mut reader, mut writer) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
-    let mut call = place.exec("k").command(["head", "-c", "3000000", "/dev/zero"]);
+    let mut full = 0;
+    while let Ok(written) = writer.write(&[0; 4096]) {
+        full += written;
+    }
+    // A byte more than a pipe holds: once it is written, the program has read some, and finds stdout full.
+    let script = "head -c 65537 /dev/zero; echo x > log; head -c 3000000 /dev/zero";
+    let mut call = place.exec("k").sh(script);
     call.0.stdout(Stdio::from(OwnedFd::from(writer)));
     let running = call.start();
+    place.line_in("log");
     let mut out = Vec::new();
     reader.read_to_end(&mut out).unwrap();
-    assert_eq!(out.len(), 3_000_000);
-    assert_eq!(running.end().code, Some(0));
+    let ended = running.end();
+    assert_eq!((ended.code, ended.err()), (Some(0), ""));
+    assert_eq!(out.len() - full, 3_065_537);
 }
 
 #[test]
