@@ -91,6 +91,9 @@ pub(crate) struct Watch {
     /// Once the record is deleted: the ticks from the last grant to the deletion. While the clock has
     /// stepped back less than that in all, fences still rise.
     deleted_after: Option<u8>,
+    /// The clock stepped back so far that a new grant can't be told from an old one of the same executor:
+    /// nothing is promised from here on.
+    pub(crate) beyond: bool,
 }
 
 /// The last grant.
@@ -210,7 +213,7 @@ impl Watch {
     fn reserved(&mut self, outcome: &ReservationOutcome, d: &Delivery<'_>) {
         match outcome {
             ReservationOutcome::Reserved(grant) => {
-                // A repeat of the grant, or another. Where S4 promises nothing, another may look the same.
+                // A repeat of the grant, or another, which may look the same beyond S4's promise.
                 let repeated = matches!(d.shown(), Some(Record::Pending(p))
                     if p.token == grant.token && p.fence == grant.fence);
                 if !repeated {
@@ -245,6 +248,8 @@ impl Watch {
             // counts.
             let promised = self.deleted_after.is_none_or(|ticks| d.before.steps_back < ticks);
             self.must(grant.fence > last.fence || !promised, S4);
+            let held = d.before.executors.get(d.who).and_then(|e| e.held);
+            self.beyond = held.is_some_and(|h| h.fence == grant.fence);
         }
         self.must(self.kept_until.is_none(), KEPT);
         self.must(self.spent != Some(d.who) || d.shown().is_none(), SPENT);
@@ -352,7 +357,7 @@ impl Watch {
             (Some(l.fence) == record, l.fence, l.age, end, l.over, l.stepped_back, l.never_began)
                 .hash(hasher);
         }
-        (self.broken, self.lives == 0, self.refuse, self.doubt_is_over).hash(hasher);
+        (self.broken, self.beyond, self.lives == 0, self.refuse, self.doubt_is_over).hash(hasher);
         let saved = self.saved.wrapping_sub(sequence);
         (self.stored_by == Some(OPERATOR), self.kept_until, saved, self.deleted_after).hash(hasher);
     }

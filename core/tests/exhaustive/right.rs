@@ -101,7 +101,7 @@ fn an_answer_kept_for_longer_or_shorter_keeps_every_promise() {
     for ticks in [1, 3] {
         let bounds =
             || Search { retention: 2, keep_for: Some(ticks), ..Search::bounds(&[TakeOver, TakeOver]) };
-        let deep = Search { executors: &[TakeOver, Refuse, Refuse], horizon: 5, ..bounds() };
+        let deep = Search { executors: &[TakeOver, TakeOver, Refuse], horizon: 5, ..bounds() };
         keeps_every_promise("kept for longer or shorter", bounds(), deep, &["L2"]);
     }
 }

@@ -232,7 +232,7 @@ impl Model for Search {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if world.watch.broken.is_some() {
+        if world.watch.broken.is_some() || world.watch.beyond {
             return;
         }
         for (i, e) in world.executors.iter().enumerate() {
