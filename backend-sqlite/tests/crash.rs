@@ -2,6 +2,14 @@
 //!
 //! `ONCEKEY_ROUNDS=1000 cargo test --release -p oncekey-sqlite --test crash` is the long proof.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test: its failure is a panic"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,13 @@
 //! Files that are not what a store hopes for: each a clear error, and nothing half done.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test: its failure is a panic"
+)]
+
 mod common;
 
 use std::path::Path;

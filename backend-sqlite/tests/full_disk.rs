@@ -1,6 +1,14 @@
 //! A full disk: SQLite shows the row of a `RETURNING`, then fails, and the table is empty (FAULTS 1). What
 //! was acknowledged is there, nothing else was said to be, and the store goes on once there is room.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test: its failure is a panic"
+)]
+
 mod common;
 
 use std::path::Path;

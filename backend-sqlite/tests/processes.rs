@@ -1,5 +1,13 @@
 //! Several processes on one file: one grant each, and no lock error reaches a caller (FAULTS 29).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test: its failure is a panic"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,13 @@
 //! In the caller's own transaction: T1 to T5, as SQLite keeps them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test: its failure is a panic"
+)]
+
 mod common;
 
 use std::time::Duration;
@@ -236,7 +244,7 @@ async fn close_answers_every_accepted_call_and_refuses_later_ones() {
                 reserved += 1;
             }
             Err(error) => {
-                assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied))
+                assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied));
             }
         }
     }

@@ -1,6 +1,13 @@
 //! What the tests of a file share: slots and requests, and tests that run again as a child process.
 
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "for tests: their failure is a panic"
+)]
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
