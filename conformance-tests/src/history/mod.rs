@@ -10,7 +10,7 @@
 //!   C              [3 lookup =====]
 //! ```
 //!
-//! The suite's own cases of [`Level::History`](crate::Level::History) record and check themselves. The
+//! The suite's own cases of [histories](crate::Level::History) record and check themselves. The
 //! checker is public for whoever records histories under other faults: a killed server, a cut network.
 
 mod call;
