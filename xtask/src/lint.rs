@@ -5,7 +5,7 @@ use crate::{tidy, tools};
 
 /// Format, clippy, docs, house rules.
 pub(crate) fn steps() -> Vec<Step> {
-    let mut docs = tools::cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
+    let mut docs = tools::cargo(["doc", "--workspace", "--no-deps", "--all-features", "--keep-going"]);
     docs.env("RUSTDOCFLAGS", "-D warnings");
     vec![
         Step::cargo("format", ["fmt", "--all", "--check"]),
@@ -16,7 +16,16 @@ pub(crate) fn steps() -> Vec<Step> {
         }),
         Step::cargo(
             "clippy",
-            ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"],
+            [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--keep-going",
+                "--",
+                "-D",
+                "warnings",
+            ],
         ),
         Step::command(
             "clippy-bench",

@@ -1,6 +1,7 @@
 //! The project's own commands. `cargo xtask help` lists them.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its purpose")]
 
+mod guards;
 mod lint;
 mod range;
 mod readme;
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   ci                lint, then test
   tidy              the house rules alone
   torture [PROOF..] the long proofs: --seed N, --rounds N; `--list` names them
+  guards [FILE..]   takes each guard of the statements and of state.rs out: which case notices?
   bench ARGS..      bench/ in release, with these arguments
   help              this
 
@@ -55,6 +57,7 @@ fn run() -> Result<bool, String> {
             step::run("ci", steps, args)
         }
         "torture" => torture::run(args),
+        "guards" => guards::run(args),
         "tidy" => tidy::run().map(|()| true),
         "bench" => {
             let args: Vec<_> = args.raw_args().map_err(|e| e.to_string())?.collect();
