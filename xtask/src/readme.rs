@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::tools;
 
-/// Types the README's first lines, and compares its page of `exec` with the program's help.
+/// Types the README's first lines, and compares the pages of `exec` with the program's help.
 pub(crate) fn check() -> Result<(), String> {
     let readme =
         fs::read_to_string(tools::root().join("README.md")).map_err(|e| format!("README.md: {e}"))?;
@@ -31,8 +31,17 @@ pub(crate) fn check() -> Result<(), String> {
     }
 
     let help = output(&mut tools::cargo(["run", "--quiet", "--", "exec", "--help"]))?;
-    let missing = missing(&help, &readme);
-    if missing.is_empty() { Ok(()) } else { Err(format!("the README's page of `exec` lacks {missing:?}")) }
+    let page =
+        readme.split("\n## ").find(|section| section.starts_with("`oncekey exec`")).unwrap_or_default();
+    let path = tools::root().join("cli/README.md");
+    let long = fs::read_to_string(path).map_err(|e| format!("cli/README.md: {e}"))?;
+    for (name, page) in [("README.md's page of `exec`", page), ("cli/README.md", &long)] {
+        let missing = missing(&help, page);
+        if !missing.is_empty() {
+            return Err(format!("{name} lacks {missing:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// What somebody types in the first console block.
