@@ -74,7 +74,7 @@ async fn a_ghost_is_applied_now_and_again_later() {
     assert!(store.inner().lookup(&slot()).await.unwrap().is_some(), "it was applied again");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_held_call_is_applied_once_its_gate_opens() {
     let store = Faulty::new(MemoryStore::new());
     let grant = granted(&store).await;
@@ -85,11 +85,11 @@ async fn a_held_call_is_applied_once_its_gate_opens() {
             let (store, grant) = (store.clone(), grant.clone());
             async move { store.complete(&slot(), &grant, &done()).await }
         });
-        gate.reached().await;
+        let limit = std::time::Duration::from_secs(60);
+        tokio::time::timeout(limit, gate.reached()).await.expect("the call reaches its gate");
         assert_eq!(is_completed(&store).await, applied_first);
         assert!(!call.is_finished());
         gate.open();
-        gate.reached().await;
         let _answer = call.await.unwrap().unwrap();
         assert!(is_completed(&store).await);
     }

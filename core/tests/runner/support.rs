@@ -162,10 +162,10 @@ impl Work {
         P: ErrorPolicy<Vec<u8>, Broken> + Send + 'static,
     {
         let work = self.clone();
-        call.run(async move |held: Held| {
+        soon(call.run(async move |held: Held| {
             work.begin();
             Ok(format!("attempt {}", held.attempt()).into_bytes())
-        })
+        }))
         .await
     }
 
