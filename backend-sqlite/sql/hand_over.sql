@@ -9,4 +9,5 @@ UPDATE oncekey_slots SET
 WHERE principal = ?1 AND key = ?2 AND state = 'pending'
   AND token = ?4 AND fence = ?5
   AND expires_at > ?3
-RETURNING checkpoint_sequence
+-- The sequence that is stored: a released record keeps no checkpoint.
+RETURNING CASE WHEN state = 'released' THEN 0 ELSE checkpoint_sequence END

@@ -1,5 +1,5 @@
-//! SPEC.md as code, and nothing else: one pure function from a record, an operation and the store's
-//! clock to the record's change and the answer.
+//! The contract, docs/spec.md, as code, and nothing else: one pure function from a record, an operation and
+//! the store's clock to the record's change and the answer.
 //!
 //! ```text
 //!              reserve R1                    complete C1 C2, resolve O1
@@ -417,9 +417,10 @@ pub fn renew(
                     let left = held.lease_expires_at - now;
                     Step::put(Record::Pending(held), renewed(left))
                 }
-                // W4: nothing was begun under `Refuse`, so nothing is in doubt.
+                // W4: nothing was begun under `Refuse`, so nothing is in doubt, and no checkpoint is stored.
                 None if held.policy == Policy::Refuse && !held.begun => {
-                    Step::put(held.released(now), renewed(Duration::ZERO))
+                    let renewed = RenewOutcome::Renewed(Renewed::new(Duration::ZERO, 0));
+                    Step::put(held.released(now), renewed)
                 }
                 // W4
                 None => {

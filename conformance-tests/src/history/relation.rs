@@ -274,7 +274,7 @@ impl Ways<'_> {
             None if after.policy == Policy::Refuse && !after.begun => {
                 for zone in self.leaving(held, zone) {
                     let released = Record::Released { token: held.token };
-                    self.put(zone, released, Expected::HandedOver { sequence });
+                    self.put(zone, released, Expected::HandedOver { sequence: 0 });
                 }
             }
             None => {

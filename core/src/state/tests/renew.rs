@@ -164,7 +164,7 @@ fn w4_under_refuse_what_has_not_begun_is_released_and_no_late_renewal_blocks_it(
         }
         let expires_at = slot.pending().expires_at;
         let stepped = slot.renewed(&grant, &Renewal::hand_over().with_checkpoint(saved(1)));
-        assert_eq!(stepped.lease_left, Duration::ZERO);
+        assert_eq!(stepped, Renewed::new(Duration::ZERO, 0), "nothing is stored of a checkpoint either");
         let expected = Released { token: grant.token, fence: grant.fence, expires_at };
         assert_eq!(*slot.released(), expected);
         assert_eq!(slot.renew(&grant, &heartbeat(LEASE)), RenewOutcome::Lost(Loss::Gone));
