@@ -47,7 +47,9 @@ fn whenever_it_is_killed_a_key_runs_at_most_once_per_attempt_and_never_after_its
         // Replayed, by several at once, and nothing runs any more.
         let again: Vec<_> = (0..3).map(|_| call().start()).collect();
         for one in again {
-            assert_eq!(one.end(), answer, "{}", story(&lines));
+            // On a busy machine the one that ran may have said that its short lease ran out meanwhile.
+            let one = one.end();
+            assert_eq!((one.code, &one.out), (answer.code, &answer.out), "{}", story(&lines));
         }
         assert_eq!(place.lines(&log), lines, "ran after its answer: {}", story(&lines));
 
