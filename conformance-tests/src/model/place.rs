@@ -95,6 +95,14 @@ impl Place {
             grants: self.grants.clone(),
             seen: self.seen.clone(),
         };
+        if written && let Some(Record::Pending(held)) = &next.record {
+            // The new end is known about: whether one that was seen a moment ago is still the same to the
+            // microsecond, only another look tells, so no story may rest on it.
+            let end = held.lease_expires_at;
+            let about = |seen: Timestamp| (end - seen).max(seen - end) <= time;
+            next.seen
+                .retain(|seen| seen.lease_expires_at == Timestamp::ZERO || !about(seen.lease_expires_at));
+        }
         if is_new && (forgotten || self.last.is_none()) {
             // The fence may be one that an old grant had: nothing is promised of those.
             next.grants.clear();
