@@ -51,10 +51,8 @@ fn commands(readme: &str) -> Vec<&str> {
     block.lines().filter_map(|line| line.strip_prefix("$ ")).collect()
 }
 
-/// The options, variables and exit codes of `help` that `readme` doesn't have.
-fn missing(help: &str, readme: &str) -> Vec<String> {
-    let page =
-        readme.split("\n## ").find(|section| section.starts_with("`oncekey exec`")).unwrap_or_default();
+/// The options, variables and exit codes of `help` that `page` doesn't have.
+fn missing(help: &str, page: &str) -> Vec<String> {
     let words = |text: &str| -> BTreeSet<String> {
         let word = |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_');
         text.split(word).filter(|word| !word.is_empty()).map(str::to_owned).collect()
@@ -84,9 +82,8 @@ mod tests {
     #[test]
     fn an_option_or_exit_code_that_the_page_lacks_is_named() {
         let help = "ONCEKEY_KEY\n  --lease <LEASE>\n  --wait\nExit codes:\n  64   bad\n  127  none\n";
-        let readme =
-            "# x\n\n## `oncekey exec`\n`--lease 30s` ONCEKEY_KEY\n| 64 | bad |\n\n## Other\n--wait 127\n";
-        assert_eq!(missing(help, readme), ["--wait", "127"]);
+        let page = "`--lease 30s` ONCEKEY_KEY\n| 64 | bad |\n";
+        assert_eq!(missing(help, page), ["--wait", "127"]);
         assert_eq!(commands("a\n```console\n$ one\nout\n$ two\n```\n"), ["one", "two"]);
     }
 }
