@@ -211,17 +211,17 @@ macro_rules! __each_case {
             nobody_takes_over_an_unknown
             copies_of_one_call_are_granted_once
             of_many_requests_under_one_key_one_is_granted
+            of_many_completions_of_one_grant_the_first_stays
+            of_many_checkpoints_the_highest_stays
+            collection_beside_reserves_of_an_ended_record
+            collection_beside_takeovers
+            collection_beside_a_renewing_holder
             callers_during_a_completion_hear_in_flight_or_its_answer
             callers_during_a_release_are_granted_once_at_most
             a_renewal_and_takeovers_have_one_winner
             a_late_completion_and_takeovers_have_one_winner
             a_late_release_and_takeovers_have_one_winner
-            of_many_completions_of_one_grant_the_first_stays
-            of_many_checkpoints_the_highest_stays
             an_operator_and_the_holder_have_one_winner
-            collection_beside_reserves_of_an_ended_record
-            collection_beside_takeovers
-            collection_beside_a_renewing_holder
             a_swarm_does_each_of_many_things_once
             a_slot_has_one_holder_at_a_time
             a_swarm_that_falls_silent_has_one_answer

@@ -5,6 +5,7 @@ mod cancel;
 mod capabilities;
 mod collect;
 mod complete;
+mod contests;
 mod expiry;
 mod faults;
 mod fences;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
         bodies::cases(),
         cancel::cases(),
         races::cases(),
+        contests::cases(),
         swarm::cases(),
         faults::cases(),
     ]

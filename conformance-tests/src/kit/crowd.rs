@@ -3,12 +3,20 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use oncekey_core::IdempotencyAdmin;
+use oncekey_core::{Grant, IdempotencyAdmin, ReservationOutcome};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
+use super::expect::{Reserving as _, failed};
 use super::{Desk, Stage};
 use crate::case::Failure;
+
+/// How often a race is run.
+pub(crate) const ROUNDS: usize = 6;
+/// How many take part in it.
+pub(crate) const CALLERS: usize = 12;
+/// Through how many clients.
+pub(crate) const CLIENTS: usize = 4;
 
 /// Several independent clients of a stage.
 #[derive(Debug)]
@@ -57,4 +65,36 @@ impl Crowd {
         results.sort_by_key(|(number, _)| *number);
         Ok(results.into_iter().map(|(_, result)| result).collect())
     }
+}
+
+/// All reserve at once, each for itself.
+pub(crate) async fn rush(s: &Stage, crowd: &Crowd, desk: &Desk) -> Result<Vec<ReservationOutcome>, Failure> {
+    let who = s.caller();
+    crowd.rush(desk, CALLERS, |_, desk| async move { desk.reserve(&who.other()).await }).await
+}
+
+/// The one grant among these; all others are in flight.
+#[track_caller]
+pub(crate) fn one_granted(outcomes: Vec<ReservationOutcome>) -> Result<Grant, Failure> {
+    let told = format!("one Reserved, and InFlight for the others, among {outcomes:?}");
+    let mut granted = Vec::new();
+    for outcome in outcomes {
+        match outcome {
+            ReservationOutcome::Reserved(grant) => granted.push(grant),
+            ReservationOutcome::InFlight(_) => {}
+            _ => return Err(failed(told)),
+        }
+    }
+    match granted.pop() {
+        Some(grant) if granted.is_empty() => Ok(grant),
+        _ => Err(failed(told)),
+    }
+}
+
+/// A slot whose holder has lapsed, and its grant.
+pub(crate) async fn lapsed(s: &Stage) -> Result<(Desk, Grant), Failure> {
+    let desk = s.slot()?;
+    let grant = desk.reserve(&s.brief()).await?.granted()?;
+    s.lapse().await;
+    Ok((desk, grant))
 }
