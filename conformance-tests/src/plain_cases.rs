@@ -134,6 +134,14 @@ macro_rules! __each_case {
             the_longest_lease_is_live_for_a_year
             the_longest_retention_is_kept_for_ten_years
             the_longest_and_shortest_keeping_of_an_answer
+            an_ended_record_leaves_nothing_to_the_next
+            an_answer_under_refuse_is_kept_for_the_larger_retention
+            an_answer_after_a_takeover_is_kept_for_the_new_retention
+            attempts_outgrow_a_byte
+            a_hand_over_is_lost_after_the_record_ended
+            what_has_ended_is_not_resolved
+            what_an_operator_released_ends
+            collection_spares_what_ends_soon
             lookup_finds_nothing_where_nothing_is
             lookup_shows_the_life_of_a_record
             lookup_shows_a_lapsed_record
@@ -222,6 +230,7 @@ macro_rules! __each_case {
             a_late_completion_and_takeovers_have_one_winner
             a_late_release_and_takeovers_have_one_winner
             an_operator_and_the_holder_have_one_winner
+            a_holder_that_renews_in_time_never_looks_lapsed
             a_swarm_does_each_of_many_things_once
             a_slot_has_one_holder_at_a_time
             a_swarm_that_falls_silent_has_one_answer

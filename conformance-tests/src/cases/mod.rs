@@ -6,6 +6,7 @@ mod capabilities;
 mod collect;
 mod complete;
 mod contests;
+mod ends;
 mod expiry;
 mod faults;
 mod fences;
@@ -21,6 +22,7 @@ mod reserve;
 mod scan;
 mod swarm;
 mod takeover;
+mod watched;
 
 use crate::case::Case;
 
@@ -35,6 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
         renew::cases(),
         release::cases(),
         expiry::cases(),
+        ends::cases(),
         lookup::cases(),
         collect::cases(),
         operators::cases(),
@@ -46,6 +49,7 @@ pub(crate) fn all() -> Vec<Case> {
         cancel::cases(),
         races::cases(),
         contests::cases(),
+        watched::cases(),
         swarm::cases(),
         faults::cases(),
     ]

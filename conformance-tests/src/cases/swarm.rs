@@ -90,6 +90,8 @@ async fn a_slot_has_one_holder_at_a_time(s: Stage) -> Told {
                     } else {
                         desk.hand_over(&grant).await?.renewed()?;
                     }
+                    // Whoever settles lets others in: a store that never waits would have one holder throughout.
+                    tokio::task::yield_now().await;
                 }
                 Ok(fences)
             }
