@@ -1,9 +1,49 @@
 //! What about this database is unsafe, read from the live connection (S11).
 
+use std::path::Path;
+
 use oncekey_core::{Finding, Severity};
 use rusqlite::Connection;
 
-pub(crate) fn findings(db: &Connection, durable: bool) -> rusqlite::Result<Vec<Finding>> {
+/// Which file a path leads to: device and inode.
+pub(crate) type Identity = (u64, u64);
+
+/// None where the platform doesn't tell, or the file isn't there.
+#[cfg(unix)]
+pub(crate) fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn identity(_path: &Path) -> Option<Identity> {
+    None
+}
+
+/// Whether the path still leads to the file that was opened.
+pub(crate) fn moved(path: &Path, opened: Option<Identity>) -> Option<Finding> {
+    (identity(path) != opened).then(|| {
+        let message = format!(
+            "{} is no longer the file that this store has open: it was replaced or removed, and what this store \
+             grants and stores is seen by nobody else. Reopen the store",
+            path.display()
+        );
+        Finding::new("sqlite.moved", Severity::Danger, message)
+    })
+}
+
+/// Reads the whole file, on a connection of its own.
+pub(crate) fn integrity(db: &Connection) -> Option<Finding> {
+    // Damage enough, and the check itself fails.
+    let check: String = pragma(db, "quick_check").unwrap_or_else(|error| error.to_string());
+    (check != "ok").then(|| {
+        let message = format!("the file is damaged: {check}. Restore it from a backup");
+        Finding::new("sqlite.integrity", Severity::Danger, message)
+    })
+}
+
+/// The settings of a connection.
+pub(crate) fn settings(db: &Connection, durable: bool) -> rusqlite::Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut say = |id, severity, message: String| findings.push(Finding::new(id, severity, message));
     let version = rusqlite::version();
@@ -32,12 +72,6 @@ pub(crate) fn findings(db: &Connection, durable: bool) -> rusqlite::Result<Vec<F
         let message =
             format!("page_size is {page_size}: below 4096, a completion writes more pages than it must");
         say("sqlite.page_size", Severity::Info, message);
-    }
-    // Damage enough, and the check itself fails.
-    let check: String = pragma(db, "quick_check").unwrap_or_else(|error| error.to_string());
-    if check != "ok" {
-        let message = format!("the file is damaged: {check}. Restore it from a backup");
-        say("sqlite.integrity", Severity::Danger, message);
     }
     Ok(findings)
 }

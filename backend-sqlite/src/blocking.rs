@@ -7,11 +7,16 @@ use oncekey_core::{
     ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome, ReserveRequest, Resolution, ResolveOutcome,
     ScanRequest, Seen, Slot, Stats, StoreError, Token,
 };
-use pollster::block_on;
 use rusqlite::Transaction;
 
 use crate::error::WriteError;
 use crate::store::SqliteStore;
+
+/// Waits for a call on this thread. Outside tokio's budget: inside a task its channels would answer nothing
+/// more once the budget is spent, and the task that could yield is the one that waits.
+fn block_on<F: Future>(call: F) -> F::Output {
+    pollster::block_on(tokio::task::coop::unconstrained(call))
+}
 
 /// Every call of [`SqliteStore`], blocking the caller's thread until the answer is there. Needs no runtime;
 /// inside one it blocks a worker, so use the store itself there.

@@ -229,7 +229,11 @@ pub(crate) fn lookup(db: &Connection, slot: &Slot, now: Timestamp) -> Ran<Option
 
 pub(crate) fn purge(db: &Connection, slot: &Slot, fence: Fence) -> Ran<bool> {
     let arguments = params![slot.principal().as_str(), slot.key(), int(fence.get())];
-    Ok(Ok(run(db, sql::PURGE, arguments)? > 0))
+    // Erasure: the pages that are let go are overwritten. For everything else that would be wasted.
+    db.pragma_update(None, "secure_delete", "ON")?;
+    let purged = run(db, sql::PURGE, arguments);
+    db.pragma_update(None, "secure_delete", "OFF")?;
+    Ok(Ok(purged? > 0))
 }
 
 pub(crate) fn garbage_collect(db: &Connection, limit: NonZeroU32, now: Timestamp) -> Ran<u64> {

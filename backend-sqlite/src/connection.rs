@@ -14,6 +14,8 @@ use crate::worker::Worker;
 const NAME: &str = "open";
 /// The first library without the WAL-reset corruption, which needs but two connections to a file.
 const OLDEST_LIBRARY: i32 = 3_051_003;
+/// Longer than anybody waits, and short enough for SQLite's own count of milliseconds.
+const LONGEST_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Statements kept prepared on a connection: all of ours, and some of a user's.
 const PREPARED: usize = 64;
 
@@ -93,10 +95,11 @@ impl SqliteStoreBuilder {
         self
     }
 
-    /// How long a call waits for the database's write lock before it gives up: 5 s by default.
+    /// How long a call waits for the database's write lock before it gives up: 5 s by default, a day at
+    /// most.
     #[must_use]
     pub fn call_deadline(mut self, deadline: Duration) -> Self {
-        self.call_deadline = deadline;
+        self.call_deadline = deadline.min(LONGEST_DEADLINE);
         self
     }
 
@@ -118,6 +121,12 @@ impl SqliteStoreBuilder {
         let path = path.as_ref();
         refuse_old_library(rusqlite::version_number())?;
         refuse_odd_path(path)?;
+        // Absolute, a path is a path: SQLite would take `file:..` for a URI, and a later change of the
+        // working directory for another file.
+        let path = &std::path::absolute(path).map_err(|error| {
+            let message = format!("{} can't be made an absolute path: {error}", path.display());
+            StoreError::new(ErrorKind::Unavailable, NAME, Effect::NotApplied, message)
+        })?;
         let writer = self.connect(path)?;
         self.prepare_schema(&writer)?;
         let reader = self.connect(path)?;
@@ -170,7 +179,6 @@ impl SqliteStoreBuilder {
     fn connect(&self, path: &Path) -> Result<Connection, StoreError> {
         let deadline = Instant::now() + self.call_deadline;
         let failed = |error| store_error(NAME, Effect::NotApplied, error);
-        // Without URI: a path is a path, whatever characters it has.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -205,6 +213,16 @@ impl SqliteStoreBuilder {
         db.set_prepared_statement_cache_capacity(PREPARED);
         Ok(db)
     }
+}
+
+/// One more connection, for a read that takes long.
+pub(crate) fn connect_aside(path: &Path, patience: Duration) -> rusqlite::Result<Connection> {
+    let db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    db.busy_timeout(patience)?;
+    Ok(db)
 }
 
 /// Tries again while another connection is in the way, until the deadline.

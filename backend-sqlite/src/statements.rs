@@ -9,6 +9,8 @@ pub(crate) const HAND_OVER: &str = include_str!("../sql/hand_over.sql");
 pub(crate) const RELEASE: &str = include_str!("../sql/release.sql");
 pub(crate) const RESOLVE_COMPLETE: &str = include_str!("../sql/resolve_complete.sql");
 pub(crate) const RESOLVE_RELEASE: &str = include_str!("../sql/resolve_release.sql");
+/// Inside a caller's transaction, before the clock is read.
+pub(crate) const LOCK: &str = include_str!("../sql/lock.sql");
 pub(crate) const PURGE: &str = include_str!("../sql/purge.sql");
 pub(crate) const RECORD: &str = include_str!("../sql/record.sql");
 pub(crate) const GARBAGE_COLLECT: &str = include_str!("../sql/garbage_collect.sql");

@@ -20,11 +20,11 @@ use crate::calls::{self, Ran};
 use crate::connection::SqliteStoreBuilder;
 use crate::error::store_error;
 use crate::row::{self, Columns};
-use crate::worker::{Gathered, Job, Worker};
+use crate::worker::{Gathered, Job, Weight, Worker};
 use crate::{assess, schema, statements as sql};
 
 /// Records that one transaction of a garbage collection deletes: others go in between.
-const COLLECT: u32 = 1_000;
+const COLLECT: u32 = 250;
 /// How often a reserve is made whose lease was over before its COMMIT.
 const RESERVE_TRIES: u32 = 4;
 
@@ -41,6 +41,8 @@ struct Inner {
     clock: Clock,
     limits: Limits,
     call_deadline: Duration,
+    /// The file that was opened, whatever its path leads to later.
+    identity: Option<assess::Identity>,
 }
 
 impl SqliteStore {
@@ -79,10 +81,12 @@ impl SqliteStore {
         path: Option<PathBuf>,
         settings: &SqliteStoreBuilder,
     ) -> Self {
+        let identity = path.as_deref().and_then(assess::identity);
         Self(Arc::new(Inner {
             writer,
             reader,
             path,
+            identity,
             clock: settings.clock.clone(),
             limits: settings.limits,
             call_deadline: settings.call_deadline,
@@ -95,7 +99,7 @@ impl SqliteStore {
     }
 
     /// Answers every call that was accepted, refuses later ones, and closes the connections. Dropping the
-    /// last clone does the same without waiting.
+    /// last clone does the same without waiting. Only the first of several calls of it waits.
     pub async fn close(&self) {
         self.0.writer.close().await;
         self.0.reader.close().await;
@@ -121,12 +125,13 @@ impl SqliteStore {
     async fn gathered<A: Send + 'static>(
         &self,
         name: &'static str,
-        weight: usize,
+        deadline: Instant,
+        weight: Weight<A>,
         run: impl FnMut(&Connection, Timestamp) -> Ran<A> + Send + 'static,
         overdue: impl FnOnce(&Connection, Timestamp) -> Option<Result<A, StoreError>> + Send + 'static,
     ) -> Result<A, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let call = Gathered { name, deadline: self.deadline(), weight, run, overdue, answer: None, reply };
+        let call = Gathered { name, deadline, weight, run, overdue, answer: None, reply };
         self.0.writer.send(name, Job::Call(Box::new(call))).await?;
         answer.await.map_err(|_| crate::error::gone(name))?
     }
@@ -137,7 +142,8 @@ impl SqliteStore {
         weight: usize,
         run: impl FnMut(&Connection, Timestamp) -> Ran<A> + Send + 'static,
     ) -> Result<A, StoreError> {
-        self.gathered(name, weight, run, |_, _| None).await
+        let weight = Weight { sent: weight, answered: |_| 0 };
+        self.gathered(name, self.deadline(), weight, run, |_, _| None).await
     }
 
     /// One reserve, in the writer's next transaction.
@@ -146,6 +152,7 @@ impl SqliteStore {
         slot: Slot,
         token: Token,
         request: ReserveRequest,
+        deadline: Instant,
     ) -> Result<ReservationOutcome, StoreError> {
         const NAME: &str = "reserve_or_fetch";
         let again = slot.clone();
@@ -162,7 +169,27 @@ impl SqliteStore {
         };
         let run =
             move |db: &Connection, now: Timestamp| calls::reserve_or_fetch(db, &slot, token, &request, now);
-        self.gathered(NAME, 0, run, overdue).await
+        let answered = |outcome: &ReservationOutcome| match outcome {
+            ReservationOutcome::Replay(record) => record.response.len(),
+            _ => 0,
+        };
+        self.gathered(NAME, deadline, Weight { sent: 0, answered }, run, overdue).await
+    }
+
+    /// A read of everything: on a connection and a thread of its own, so that no other call waits for it. A
+    /// database in memory has but one connection.
+    async fn aside<A: Send + 'static>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&Connection) -> A + Send + 'static,
+    ) -> Result<A, StoreError> {
+        let Some(path) = &self.0.path else { return self.0.writer.alone(name, |db| read(db)).await };
+        let opened = crate::connection::connect_aside(path, self.0.call_deadline);
+        let db = opened.map_err(|error| store_error(name, Effect::NotApplied, error))?;
+        let worker = Worker::spawn("oncekey-aside", db, self.0.clock.clone()).map_err(|error| {
+            StoreError::new(ErrorKind::Unavailable, name, Effect::NotApplied, format!("no thread: {error}"))
+        })?;
+        worker.alone(name, |db| read(db)).await
     }
 
     /// A read, on the reader's connection. The clock is read before the snapshot is taken (S9): a holder
@@ -201,10 +228,14 @@ impl IdempotencyStore for SqliteStore {
         token: Token,
         request: &ReserveRequest,
     ) -> Result<ReservationOutcome, StoreError> {
+        let deadline = self.deadline();
         let mut tries = 0;
         loop {
             let sent = Instant::now();
-            let outcome = self.reserve_once(slot.clone(), token, *request).await?;
+            let outcome = self.reserve_once(slot.clone(), token, *request, deadline).await;
+            // An earlier try of this very call was committed.
+            let outcome =
+                outcome.map_err(|error| if tries > 0 { error.or_worse(Effect::Unknown) } else { error })?;
             tries += 1;
             // R10: a COMMIT that took longer than the lease would hand out a lapsed one. Asked again with
             // its own token, the lease counts from now (R3). A disk that is always slower than the lease
@@ -252,7 +283,10 @@ impl IdempotencyStore for SqliteStore {
         let mut left = limit.get();
         while let Some(chunk) = NonZeroU32::new(left.min(COLLECT)) {
             let run = move |db: &Connection, now: Timestamp| calls::garbage_collect(db, chunk, now);
-            let collected = self.write_call("garbage_collect", 0, run).await?;
+            let collected = self.write_call("garbage_collect", 0, run).await;
+            // What earlier transactions deleted is deleted.
+            let effect = if deleted > 0 { Effect::Unknown } else { Effect::NotApplied };
+            let collected = collected.map_err(|error| error.or_worse(effect))?;
             deleted += collected;
             if collected < u64::from(chunk.get()) {
                 break;
@@ -271,13 +305,20 @@ impl IdempotencyAdmin for SqliteStore {
         seen: Seen,
         resolution: &Resolution,
     ) -> Result<ResolveOutcome, StoreError> {
-        if let Resolution::Complete(completion) = resolution {
-            self.check("resolve", completion)?;
-        }
+        let weight = match resolution {
+            Resolution::Complete(completion) => {
+                self.check("resolve", completion)?;
+                completion.response().len()
+            }
+            Resolution::Release => 0,
+        };
         let (slot, resolution) = (slot.clone(), resolution.clone());
-        self.write_call("resolve", 0, move |db, now| calls::resolve(db, &slot, seen, &resolution, now)).await
+        self.write_call("resolve", weight, move |db, now| calls::resolve(db, &slot, seen, &resolution, now))
+            .await
     }
 
+    /// What the record held is overwritten in the file. A copy stays in the WAL until the next checkpoint,
+    /// and in backups.
     async fn purge(&self, slot: &Slot, fence: Fence) -> Result<bool, StoreError> {
         let slot = slot.clone();
         self.write_call("purge", 0, move |db, _| calls::purge(db, &slot, fence)).await
@@ -292,14 +333,22 @@ impl IdempotencyAdmin for SqliteStore {
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
-        self.read_call("stats", stats).await
+        let clock = self.0.clock.clone();
+        let counted = self.aside("stats", move |db| stats(db, clock.now())).await?;
+        counted.unwrap_or_else(|error| Err(store_error("stats", Effect::NotApplied, error)))
     }
 
     async fn assess(&self) -> Result<Vec<Finding>, StoreError> {
-        // On the writer: its settings are the ones that decide what survives.
+        let failed = |error| store_error("assess", Effect::NotApplied, error);
         let durable = self.0.path.is_some();
-        let found = self.0.writer.alone("assess", move |db| assess::findings(db, durable)).await?;
-        found.map_err(|error| store_error("assess", Effect::NotApplied, error))
+        // On the writer: its settings are the ones that decide what survives.
+        let found = self.0.writer.alone("assess", move |db| assess::settings(db, durable)).await?;
+        let mut findings = found.map_err(failed)?;
+        if let Some(path) = &self.0.path {
+            findings.extend(assess::moved(path, self.0.identity));
+            findings.extend(self.aside("assess", assess::integrity).await?);
+        }
+        Ok(findings)
     }
 }
 

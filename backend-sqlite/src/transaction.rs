@@ -4,18 +4,21 @@ use std::any::Any;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::time::Instant;
 
 use oncekey_core::{
-    CompleteOutcome, Completion, Effect, Grant, IdempotencyRecord, Loss, ReservationOutcome, ReserveRequest,
-    Slot, StoreError, Token,
+    CompleteOutcome, Completion, Effect, ErrorKind, Grant, IdempotencyRecord, Loss, ReservationOutcome,
+    ReserveRequest, Slot, StoreError, Token,
 };
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, DropBehavior, Transaction, TransactionBehavior};
 
 use crate::calls;
 use crate::connection::until;
 use crate::error::{WriteError, store_error};
+use crate::statements as sql;
 use crate::store::SqliteStore;
+use crate::worker::LOCK_SLICE;
 
 /// Why a completion inside a transaction is not to be committed (T1). With `?` the transaction rolls back.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`]; nothing of this call is then in the transaction.
+    /// [`InvalidInput`](oncekey_core::ErrorKind::InvalidInput) when the transaction is on another database,
+    /// or has ended already.
     pub fn reserve_in(
         &self,
         tx: &Transaction<'_>,
@@ -72,6 +77,7 @@ impl SqliteStore {
         token: Token,
         request: &ReserveRequest,
     ) -> Result<ReservationOutcome, StoreError> {
+        self.join(tx, "reserve_in")?;
         let ran = calls::reserve_or_fetch(tx, slot, token, request, self.clock().now());
         ran.unwrap_or_else(|error| Err(in_transaction("reserve_in", error)))
     }
@@ -93,6 +99,7 @@ impl SqliteStore {
         completion: &Completion,
     ) -> Result<(), InTxError> {
         self.check("complete_in", completion)?;
+        self.join(tx, "complete_in")?;
         let ran = calls::complete(tx, slot, grant, completion, self.clock().now());
         match ran.unwrap_or_else(|error| Err(in_transaction("complete_in", error)))? {
             CompleteOutcome::Stored => Ok(()),
@@ -138,17 +145,22 @@ impl SqliteStore {
     /// [`StoreError`]; the transaction is rolled back.
     pub fn once<'c>(
         &self,
-        tx: Transaction<'c>,
+        mut tx: Transaction<'c>,
         slot: &Slot,
         request: &ReserveRequest,
     ) -> Result<ReservationOutcome<OnceTx<'c>>, StoreError> {
+        // Whatever the caller chose: a business write must not be committed without its answer.
+        tx.set_drop_behavior(DropBehavior::Rollback);
         let outcome = self.reserve_in(&tx, slot, Token::fresh(), request)?;
         // Unless reserved, `tx` is dropped here, and rolls back.
         Ok(outcome.map_reserved(|grant| OnceTx { store: self.clone(), slot: slot.clone(), grant, tx }))
     }
 
     /// Runs `work` in a transaction of its own on the writer's connection, in memory too, and commits what
-    /// it did if it says `Ok`. Others wait meanwhile: keep it short.
+    /// it did if it says `Ok`. Others wait meanwhile: keep it short, and leave the connection's settings as
+    /// they are. Inside it, call [`reserve_in`](Self::reserve_in) and [`complete_in`](Self::complete_in):
+    /// the store's own calls wait for this very thread, and answer
+    /// [`Unsupported`](oncekey_core::ErrorKind::Unsupported).
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -194,6 +206,39 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Makes sure that `tx` is an open transaction on this store's database, and that it holds the write
+    /// lock, so that the clock is read after it (R10).
+    fn join(&self, tx: &Transaction<'_>, operation: &'static str) -> Result<(), StoreError> {
+        let refuse =
+            |message| Err(StoreError::new(ErrorKind::InvalidInput, operation, Effect::NotApplied, message));
+        // After `OR ROLLBACK`, and some errors, SQLite has rolled back by itself: what follows would be
+        // committed at once, and the answer without the business write (T1).
+        if tx.is_autocommit() {
+            return refuse(
+                "the transaction has ended already: SQLite rolled it back after an error, or it was ended by hand",
+            );
+        }
+        if !self.is_on_its_file(tx) {
+            return refuse("the transaction is on another database than the store's");
+        }
+        let lock = || tx.prepare_cached(sql::LOCK)?.execute([]);
+        lock().map(drop).map_err(|error| in_transaction(operation, error))
+    }
+
+    fn is_on_its_file(&self, tx: &Transaction<'_>) -> bool {
+        let there = tx.path().filter(|path| !path.is_empty()).map(Path::new);
+        match (self.path(), there) {
+            (None, None) => true,
+            (Some(own), Some(there)) => {
+                // SQLite knows a file by its full path, links resolved.
+                own == there || std::fs::canonicalize(own).is_ok_and(|own| own == there)
+            }
+            _ => false,
+        }
+    }
+}
+
 type Panic = Box<dyn Any + Send>;
 
 fn write_alone<T, E>(
@@ -202,7 +247,10 @@ fn write_alone<T, E>(
     work: impl FnOnce(&Transaction<'_>) -> Result<T, E>,
 ) -> Result<Result<T, WriteError<E>>, Panic> {
     let failed = |effect, error| WriteError::Store(store_error("write", effect, error));
-    let begun = until(deadline, || Transaction::new_unchecked(db, TransactionBehavior::Immediate));
+    let begun = until(deadline, || {
+        db.busy_timeout(LOCK_SLICE.min(deadline.saturating_duration_since(Instant::now())))?;
+        Transaction::new_unchecked(db, TransactionBehavior::Immediate)
+    });
     let tx = match begun {
         Ok(tx) => tx,
         Err(error) => return Ok(Err(failed(Effect::NotApplied, error))),
@@ -254,7 +302,8 @@ impl OnceTx<'_> {
     }
 }
 
-/// To the connection, and not to the transaction: nothing but [`OnceTx::commit`] commits.
+/// To the connection, and not to the transaction: nothing but [`OnceTx::commit`] commits, unless the work
+/// executes a `COMMIT` of its own, which `commit` then refuses to build on.
 impl Deref for OnceTx<'_> {
     type Target = Connection;
 

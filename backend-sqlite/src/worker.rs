@@ -12,7 +12,8 @@
 //! keep arriving. A lone caller never waits for others. A call that fails alone is isolated: its batch is rolled back, and each call of it runs in a transaction of its
 //! own. Answers leave after COMMIT said yes.
 
-use std::thread::JoinHandle;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use oncekey_core::{Clock, Effect, ErrorKind, StoreError, Timestamp};
@@ -27,10 +28,11 @@ use crate::error::{closed, gone, is_busy, store_error};
 const QUEUE: usize = 1_024;
 /// Calls in one transaction.
 const BATCH_CALLS: usize = 512;
-/// Bytes of bodies in one transaction: a long one would make everybody wait.
+/// Bytes of bodies in one transaction, written or about to be answered: a long one would make everybody
+/// wait, and replays are held in memory until COMMIT.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How long one try for the write lock waits, before calls whose deadline passed are answered.
-const LOCK_SLICE: Duration = Duration::from_millis(250);
+pub(crate) const LOCK_SLICE: Duration = Duration::from_millis(250);
 /// How long an idle thread looks at its queue before it goes to sleep. A caller that completes what it
 /// just reserved arrives within a few microseconds; waking a thread costs ten times that.
 const LINGER: Duration = Duration::from_micros(50);
@@ -54,6 +56,8 @@ pub(crate) trait Call: Send {
     fn deadline(&self) -> Instant;
     /// How many bytes it writes, about.
     fn weight(&self) -> usize;
+    /// How many bytes its answer holds, once it ran.
+    fn answer_weight(&self) -> usize;
     /// Whether nobody waits for the answer any longer. Then it needn't begin (S8).
     fn is_abandoned(&self) -> bool;
     /// Runs the statements, under the write lock.
@@ -62,15 +66,23 @@ pub(crate) trait Call: Send {
     fn committed(self: Box<Self>);
     /// Its transaction failed.
     fn failed(self: Box<Self>, effect: Effect, error: rusqlite::Error);
-    /// The write lock could not be had by its deadline.
-    fn overdue(self: Box<Self>, db: &Connection, clock: &Clock);
+    /// The write lock could not be had by its deadline; `effect` is that of its tries before.
+    fn overdue(self: Box<Self>, db: &Connection, clock: &Clock, effect: Effect);
+}
+
+/// What a call weighs.
+pub(crate) struct Weight<A> {
+    /// Bytes that it writes, about.
+    pub(crate) sent: usize,
+    /// Bytes that its answer holds.
+    pub(crate) answered: fn(&A) -> usize,
 }
 
 /// The one shape of [`Call`]: a closure over the arguments, and the way back.
 pub(crate) struct Gathered<A, R, O> {
     pub(crate) name: &'static str,
     pub(crate) deadline: Instant,
-    pub(crate) weight: usize,
+    pub(crate) weight: Weight<A>,
     pub(crate) run: R,
     /// What to answer when the lock could not be had; by default that it timed out.
     pub(crate) overdue: O,
@@ -89,7 +101,12 @@ where
     }
 
     fn weight(&self) -> usize {
-        self.weight
+        self.weight.sent
+    }
+
+    fn answer_weight(&self) -> usize {
+        let answered = self.weight.answered;
+        self.answer.as_ref().and_then(|answer| answer.as_ref().ok()).map_or(0, answered)
     }
 
     fn is_abandoned(&self) -> bool {
@@ -112,10 +129,10 @@ where
         let _ = self.reply.send(Err(store_error(self.name, effect, error)));
     }
 
-    fn overdue(self: Box<Self>, db: &Connection, clock: &Clock) {
+    fn overdue(self: Box<Self>, db: &Connection, clock: &Clock, effect: Effect) {
         let answer = (self.overdue)(db, clock.now()).unwrap_or_else(|| {
             let message = "another connection held the database's write lock until the deadline";
-            Err(StoreError::new(ErrorKind::Timeout, self.name, Effect::NotApplied, message))
+            Err(StoreError::new(ErrorKind::Timeout, self.name, effect, message))
         });
         let _ = self.reply.send(answer);
     }
@@ -125,6 +142,7 @@ where
 #[derive(Clone, Debug)]
 pub(crate) struct Worker {
     queue: mpsc::Sender<Job>,
+    thread: ThreadId,
 }
 
 impl Worker {
@@ -132,13 +150,18 @@ impl Worker {
     pub(crate) fn spawn(name: &str, db: Connection, clock: Clock) -> std::io::Result<Self> {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let thread = Thread { db, clock, jobs, shared: 1, closing: Vec::new() };
-        let _: JoinHandle<()> =
-            std::thread::Builder::new().name(name.to_owned()).spawn(move || thread.run())?;
-        Ok(Self { queue })
+        let handle = std::thread::Builder::new().name(name.to_owned()).spawn(move || thread.run())?;
+        Ok(Self { queue, thread: handle.thread().id() })
     }
 
     /// Hands a job over, and waits while the queue is full.
     pub(crate) async fn send(&self, name: &'static str, job: Job) -> Result<(), StoreError> {
+        // Whoever waits for this thread on this thread waits for ever.
+        if std::thread::current().id() == self.thread {
+            let message = "the store was called inside SqliteStore::write, whose thread would answer: \
+                           call reserve_in or complete_in there";
+            return Err(StoreError::new(ErrorKind::Unsupported, name, Effect::NotApplied, message));
+        }
         self.queue.send(job).await.map_err(|_| closed(name))
     }
 
@@ -181,7 +204,7 @@ impl Thread {
         while let Some(job) = self.next() {
             match job {
                 Job::Call(first) => self.gather(first),
-                Job::Alone(work) => work(&mut self.db),
+                Job::Alone(work) => self.alone(work),
                 Job::Close(reply) => self.begin_closing(reply),
             }
         }
@@ -234,56 +257,86 @@ impl Thread {
         }
         self.shared = batch.len();
         batch.retain(|call| !call.is_abandoned());
-        self.transact(batch);
+        self.transact(batch, Effect::NotApplied);
         match after {
-            Some(Job::Alone(work)) => work(&mut self.db),
+            Some(Job::Alone(work)) => self.alone(work),
             Some(Job::Close(reply)) => self.begin_closing(reply),
             Some(Job::Call(_)) | None => {}
         }
     }
 
-    fn transact(&mut self, batch: Batch) {
-        let mut batch = match self.begin(batch) {
-            Ok(batch) => batch,
-            Err((batch, error)) => return self.isolate(batch, (Effect::NotApplied, error)),
-        };
-        if batch.is_empty() {
-            return;
-        }
-        let ran = batch.iter_mut().try_for_each(|call| call.run(&self.db, &self.clock));
-        let failure = match ran {
-            Ok(()) => match self.execute("COMMIT") {
-                Ok(()) => {
-                    for call in batch {
-                        call.committed();
-                    }
-                    return;
-                }
-                // What COMMIT wrote before it failed may be found again after a crash.
-                Err(error) => (Effect::Unknown, error),
-            },
-            Err(error) => (Effect::NotApplied, error),
-        };
+    /// A stranger's code may panic, in its work or in what it drops: the thread goes on.
+    fn alone(&mut self, work: Box<dyn FnOnce(&mut Connection) + Send>) {
+        let _panic = catch_unwind(AssertUnwindSafe(|| work(&mut self.db)));
         self.roll_back();
-        self.isolate(batch, failure);
     }
 
-    /// One of these made the transaction fail: each gets one of its own, so that the others succeed.
-    fn isolate(&mut self, mut batch: Batch, (effect, error): (Effect, rusqlite::Error)) {
+    /// Runs a batch, in as many transactions as the bytes of its answers take. `before` is the effect of
+    /// earlier tries of these calls: an error tells the worst of all (S7).
+    fn transact(&mut self, mut batch: Batch, before: Effect) {
+        while !batch.is_empty() {
+            batch = self.transact_some(batch, before);
+        }
+    }
+
+    /// Runs the first of a batch in one transaction; gives back those that it had no room for.
+    fn transact_some(&mut self, batch: Batch, before: Effect) -> Batch {
+        let mut batch = match self.begin(batch, before) {
+            Ok(batch) if batch.is_empty() => return batch,
+            Ok(batch) => batch,
+            Err((batch, error)) => return self.isolate(batch, before, error),
+        };
+        let done = self.run_some(&mut batch).and_then(|ran| match self.execute("COMMIT") {
+            Ok(()) => Ok(batch.split_off(ran)),
+            // What COMMIT wrote before it failed may be found again after a crash.
+            Err(error) => Err((Effect::Unknown, error)),
+        });
+        match done {
+            Ok(rest) => {
+                for call in batch {
+                    call.committed();
+                }
+                rest
+            }
+            Err((effect, error)) => {
+                self.roll_back();
+                self.isolate(batch, before.max(effect), error)
+            }
+        }
+    }
+
+    /// Runs calls until their answers hold enough bytes; how many.
+    fn run_some(&self, batch: &mut Batch) -> Result<usize, (Effect, rusqlite::Error)> {
+        let (mut ran, mut bytes) = (0, 0);
+        for call in batch {
+            call.run(&self.db, &self.clock).map_err(|error| (Effect::NotApplied, error))?;
+            ran += 1;
+            bytes += call.answer_weight();
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        Ok(ran)
+    }
+
+    /// One of these made the transaction fail: each gets one of its own, so that the others succeed. None
+    /// is left.
+    fn isolate(&mut self, mut batch: Batch, effect: Effect, error: rusqlite::Error) -> Batch {
         if batch.len() == 1 {
             if let Some(call) = batch.pop() {
                 call.failed(effect, error);
             }
-            return;
+            return batch;
         }
         for call in batch {
-            self.transact(vec![call]);
+            self.transact(vec![call], effect);
         }
+        Batch::new()
     }
 
     /// Takes the write lock for those of the batch whose deadline doesn't pass meanwhile; the others are
     /// answered. It is taken unless none is left.
-    fn begin(&self, mut batch: Batch) -> Result<Batch, (Batch, rusqlite::Error)> {
+    fn begin(&self, mut batch: Batch, before: Effect) -> Result<Batch, (Batch, rusqlite::Error)> {
         loop {
             let Some(nearest) = batch.iter().map(|call| call.deadline()).min() else { return Ok(batch) };
             let left = nearest.saturating_duration_since(Instant::now());
@@ -297,7 +350,7 @@ impl Thread {
                     batch = rest;
                     let late: Batch = late;
                     for call in late {
-                        call.overdue(&self.db, &self.clock);
+                        call.overdue(&self.db, &self.clock, before);
                     }
                 }
                 Err(error) => return Err((batch, error)),
@@ -319,35 +372,4 @@ impl Thread {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Back-pressure, not memory growth: behind a busy connection the queue takes so many calls, and the
-    /// next caller waits to enter.
-    #[test]
-    fn the_queue_is_bounded_and_its_callers_wait() {
-        let worker = Worker::spawn("test", Connection::open_in_memory().unwrap(), Clock::system()).unwrap();
-        let (started, running) = std::sync::mpsc::channel();
-        let (resume, resumed) = std::sync::mpsc::channel::<()>();
-        let busy = Job::Alone(Box::new(move |_| {
-            started.send(()).unwrap();
-            resumed.recv().unwrap();
-        }));
-        pollster::block_on(worker.send("test", busy)).unwrap();
-        running.recv().unwrap();
-
-        let done = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let job = || {
-            let done = done.clone();
-            Job::Alone(Box::new(move |_| {
-                done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            }))
-        };
-        let accepted = (0..2 * QUEUE).take_while(|_| worker.queue.try_send(job()).is_ok()).count();
-        assert_eq!(accepted, QUEUE);
-        resume.send(()).unwrap();
-        pollster::block_on(worker.send("test", job())).unwrap();
-        pollster::block_on(worker.close());
-        assert_eq!(done.load(std::sync::atomic::Ordering::SeqCst), QUEUE + 1, "every accepted call was run");
-    }
-}
+mod tests;
