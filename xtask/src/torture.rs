@@ -140,14 +140,11 @@ fn prove(proof: &Proof, seed: u64, asked: Option<u64>) -> Result<u64, String> {
 }
 
 fn figure(proof: &Proof, took: Duration, result: &Result<u64, String>) -> String {
-    match result {
-        Ok(rounds) => format!(
-            "{:>8.1} s  ok      {:<8} {rounds} rounds: {}",
-            took.as_secs_f64(),
-            proof.name,
-            proof.what
-        ),
-        Err(why) => format!("{:>8.1} s  FAILED  {:<8} {why}", took.as_secs_f64(), proof.name),
+    let (took, name, what) = (took.as_secs_f64(), proof.name, proof.what);
+    match (result, &proof.rounds) {
+        (Ok(_), Rounds::None) => format!("{took:>8.1} s  ok      {name:<8} {what}"),
+        (Ok(rounds), _) => format!("{took:>8.1} s  ok      {name:<8} {rounds} rounds: {what}"),
+        (Err(why), _) => format!("{took:>8.1} s  FAILED  {name:<8} {why}"),
     }
 }
 
