@@ -1,5 +1,13 @@
 //! What callers do to a store that its docs ask them not to, or didn't think of asking.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test: its failure is a panic"
+)]
+
 mod common;
 
 use std::num::NonZeroU32;
