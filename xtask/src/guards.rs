@@ -230,7 +230,6 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<bool, String> {
             other => return Err(other.unexpected().to_string()),
         }
     }
-    tools::c_compiler()?;
     let copy = copy_of_the_project()?;
     // First untouched: a suite that fails by itself would seem to notice everything.
     let all = STATEMENTS.iter().chain(MACHINE);

@@ -11,7 +11,6 @@ use crate::tools::{self, list, text};
 /// install it; nothing is skipped where one is missing.
 pub(crate) fn steps() -> Vec<Step> {
     let mut steps = vec![
-        Step::new("tools", tools::c_compiler),
         // Unit tests, integration tests, the conformance suites and doctests; examples are built.
         Step::cargo("workspace", ["test", "--workspace", "--all-features", "--no-fail-fast"]),
         Step::new("examples", examples),

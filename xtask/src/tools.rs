@@ -1,4 +1,4 @@
-//! The tools that the steps call: cargo, from the project's own folder, and a C compiler.
+//! The tools that the steps call: cargo, from the project's own folder.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -73,38 +73,4 @@ pub(crate) fn list<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a 
 /// `value[key]` as text; empty where it is none.
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
-}
-
-/// SQLite is compiled from its C source. Finds a compiler, or installs Debian's where that is allowed.
-pub(crate) fn c_compiler() -> Result<(), String> {
-    let names = [env::var("CC").unwrap_or_else(|_| "cc".to_owned()), "gcc".to_owned(), "clang".to_owned()];
-    if names.iter().any(|name| runs(name, "--version")) {
-        return Ok(());
-    }
-    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0");
-    if root && runs("apt-get", "--version") {
-        status(Command::new("apt-get").args(["update"]).stdin(Stdio::null()))?;
-        let install = ["install", "-y", "--no-install-recommends", "gcc", "libc6-dev"];
-        return status(
-            Command::new("apt-get")
-                .args(install)
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .stdin(Stdio::null()),
-        );
-    }
-    Err("no C compiler, which the bundled SQLite needs: install gcc or clang (Debian: apt-get install gcc libc6-dev), \
-         or name yours in CC"
-        .to_owned())
-}
-
-fn runs(program: &str, arg: &str) -> bool {
-    let quiet = |command: &mut Command| {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|s| s.success())
-    };
-    quiet(Command::new(program).arg(arg))
 }

@@ -98,8 +98,6 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<bool, String> {
     if let Some(name) = wanted.iter().find(|name| !PROOFS.iter().any(|p| p.name == **name)) {
         return Err(format!("no proof `{name}`: cargo xtask torture --list"));
     }
-    tools::c_compiler()?;
-
     let seed = seed.unwrap_or_else(drawn);
     println!("seed {seed}");
     let mut figures = Vec::new();
