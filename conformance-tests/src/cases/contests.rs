@@ -32,11 +32,17 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, Failure>> + Send + 'static,
 {
-    let (who, acts) = (s.caller(), s.random().usize(..CALLERS));
+    let (who, mut random) = (s.caller(), s.random());
+    // Sometimes the holder is a little ahead of the others, sometimes behind: one among many, it would
+    // mostly be neither.
+    let (acts, ahead, behind) = (random.usize(..CALLERS), random.u32(..5), random.u32(..5));
     let heard = crowd
         .rush(desk, CALLERS, |number, desk| {
             let holder = (number == acts).then(|| holder(desk.clone()));
             async move {
+                for _ in 0..if holder.is_some() { behind } else { ahead } {
+                    tokio::task::yield_now().await;
+                }
                 Ok(match holder {
                     Some(holder) => (Some(holder.await?), None),
                     None => (None, Some(desk.reserve(&who.other()).await?)),
@@ -85,7 +91,10 @@ async fn callers_during_a_release_are_granted_once_at_most(s: Stage) -> Told {
         let (released, outcomes) = against(&s, &crowd, &desk, release).await?;
         released.released()?;
         if outcomes.iter().any(|outcome| matches!(outcome, ReservationOutcome::Reserved(_))) {
-            same("attempt", one_granted(outcomes)?.attempt, 1)?;
+            // And it is a reservation, not only an answer.
+            let grant = one_granted(outcomes)?;
+            same("attempt", grant.attempt, 1)?;
+            desk.complete(&grant, response("paid")).await?.stored()?;
         } else {
             for outcome in outcomes {
                 outcome.in_flight()?;

@@ -1,7 +1,7 @@
 //! Many callers at once, through clients of their own.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oncekey_core::{Grant, IdempotencyAdmin, ReservationOutcome};
 use tokio::sync::Barrier;
@@ -12,7 +12,7 @@ use super::{Desk, Stage};
 use crate::case::Failure;
 
 /// How often a race is run.
-pub(crate) const ROUNDS: usize = 6;
+pub(crate) const ROUNDS: usize = 8;
 /// How many take part in it.
 pub(crate) const CALLERS: usize = 12;
 /// Through how many clients.
@@ -22,13 +22,14 @@ pub(crate) const CLIENTS: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Crowd {
     clients: Vec<Arc<dyn IdempotencyAdmin>>,
+    random: Mutex<fastrand::Rng>,
 }
 
 impl Crowd {
     /// With so many clients.
     pub(crate) fn new(stage: &Stage, clients: usize) -> Result<Self, Failure> {
         let clients = (0..clients).map(|_| stage.client()).collect::<Result<_, _>>()?;
-        Ok(Self { clients })
+        Ok(Self { clients, random: Mutex::new(stage.random()) })
     }
 
     /// The desk as the caller of this number sees it.
@@ -36,8 +37,9 @@ impl Crowd {
         desk.through(Arc::clone(&self.clients[number % self.clients.len()]))
     }
 
-    /// Runs `count` tasks, the same for all but their number; they start together. Their results are in
-    /// the order of their numbers.
+    /// Runs `count` tasks, the same for all but their number; they start together, in an order drawn anew
+    /// each time: without it the last one at the barrier goes first, and a store that never waits has served it
+    /// before anybody else is awake. Their results are in the order of their numbers.
     pub(crate) async fn rush<T, F>(
         &self,
         desk: &Desk,
@@ -52,8 +54,12 @@ impl Crowd {
         let mut tasks = JoinSet::new();
         for number in 0..count {
             let (start, work) = (Arc::clone(&start), task(number, self.desk(desk, number)));
+            let behind = self.random.lock().unwrap_or_else(PoisonError::into_inner).u32(..4);
             tasks.spawn(async move {
                 start.wait().await;
+                for _ in 0..behind {
+                    tokio::task::yield_now().await;
+                }
                 (number, work.await)
             });
         }
