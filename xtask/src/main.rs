@@ -24,6 +24,7 @@ cargo xtask COMMAND
   tidy              the house rules alone
   torture [PROOF..] the long proofs: --seed N, --rounds N; `--list` names them
   guards [FILE..]   takes each guard of the statements and of state.rs out: which case notices?
+  mutants           the suite on stores that are wrong on purpose: writes docs/conformance.md
   bench ARGS..      bench/ in release, with these arguments
   help              this
 
@@ -58,6 +59,12 @@ fn run() -> Result<bool, String> {
         }
         "torture" => torture::run(args),
         "guards" => guards::run(args),
+        "mutants" => {
+            let mut write =
+                tools::cargo(["test", "--quiet", "-p", "oncekey-conformance", "--test", "mutants"]);
+            write.env("ONCEKEY_MUTANTS", "write");
+            tools::status(&mut write).map(|()| true)
+        }
         "tidy" => tidy::run().map(|()| true),
         "bench" => {
             let args: Vec<_> = args.raw_args().map_err(|e| e.to_string())?.collect();
