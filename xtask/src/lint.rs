@@ -35,7 +35,7 @@ pub(crate) fn steps() -> Vec<Step> {
         ),
         Step::command(
             "clippy-bench",
-            tools::apart("bench", ["clippy", "--all-targets", "--", "-D", "warnings"]),
+            tools::apart("bench", ["clippy", "--locked", "--all-targets", "--", "-D", "warnings"]),
         ),
         Step::command("docs", docs),
         Step::new("tidy", tidy::run),
