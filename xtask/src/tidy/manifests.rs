@@ -7,8 +7,14 @@ use crate::tools::{list, text};
 const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("oncekey-core", &[], &[]),
     ("oncekey-conformance", &["oncekey-core"], &[]),
+    ("oncekey-testbed", &[], &[]),
+    ("oncekey-postgres", &["oncekey-core"], &["oncekey-conformance", "oncekey-testbed"]),
     ("oncekey-sqlite", &["oncekey-core"], &["oncekey-conformance"]),
-    ("oncekey-cli", &["oncekey-core", "oncekey-sqlite", "oncekey-conformance"], &[]),
+    (
+        "oncekey-cli",
+        &["oncekey-core", "oncekey-postgres", "oncekey-sqlite", "oncekey-conformance"],
+        &["oncekey-testbed"],
+    ),
     ("oncekey-example-own-backend", &["oncekey-core"], &["oncekey-conformance"]),
     ("oncekey-example-service-tests", &["oncekey-core"], &["oncekey-sqlite"]),
     ("oncekey-example-transfer", &["oncekey-sqlite"], &[]),
