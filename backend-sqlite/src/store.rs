@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use oncekey_core::{
     Clock, CompleteOutcome, Completion, Cursor, Effect, Entry, ErrorKind, Fence, Finding, Grant,
     IdempotencyAdmin, IdempotencyStore, InFlight, Limits, Page, Phase, ReleaseOutcome, RenewOutcome, Renewal,
     ReservationOutcome, ReserveRequest, Resolution, ResolveOutcome, ScanFilter, ScanRequest, Seen, Slot,
-    Stats, StoreError, Summary, Timestamp, Token,
+    Stats, StoreError, Summary, Timestamp, Token, Watch, Watchers,
 };
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
@@ -41,6 +41,10 @@ struct Inner {
     clock: Clock,
     limits: Limits,
     call_deadline: Duration,
+    /// Who waits in this process, through this store or its clones.
+    watchers: Watchers,
+    /// What was completed in the transaction that [`SqliteStore::write`] has open.
+    completed: Mutex<Vec<Slot>>,
     /// The file that was opened, whatever its path leads to later.
     identity: Option<assess::Identity>,
 }
@@ -90,6 +94,8 @@ impl SqliteStore {
             clock: settings.clock.clone(),
             limits: settings.limits,
             call_deadline: settings.call_deadline,
+            watchers: Watchers::new(),
+            completed: Mutex::default(),
         }))
     }
 
@@ -113,6 +119,21 @@ impl SqliteStore {
         &self.0.writer
     }
 
+    /// Wakes those who wait for a slot that was committed.
+    pub(crate) fn wake(&self, slot: &Slot) {
+        self.0.watchers.wake(slot);
+    }
+
+    /// Remembers a slot that was completed in the writer's own transaction, until that ends.
+    pub(crate) fn completed_here(&self, slot: &Slot) {
+        self.0.completed.lock().unwrap_or_else(PoisonError::into_inner).push(slot.clone());
+    }
+
+    /// What was completed in the writer's own transaction, which has ended.
+    pub(crate) fn take_completed(&self) -> Vec<Slot> {
+        std::mem::take(&mut *self.0.completed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + self.0.call_deadline
     }
@@ -129,21 +150,25 @@ impl SqliteStore {
         weight: Weight<A>,
         run: impl FnMut(&Connection, Timestamp) -> Ran<A> + Send + 'static,
         overdue: impl FnOnce(&Connection, Timestamp) -> Option<Result<A, StoreError>> + Send + 'static,
+        wakes: Option<(Watchers, Slot)>,
     ) -> Result<A, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let call = Gathered { name, deadline, weight, run, overdue, answer: None, reply };
+        let call = Gathered { name, deadline, weight, run, overdue, wakes, answer: None, reply };
         self.0.writer.send(name, Job::Call(Box::new(call))).await?;
         answer.await.map_err(|_| crate::error::gone(name))?
     }
 
+    /// A call that writes, and ends the waiting of those who watch `settles`.
     async fn write_call<A: Send + 'static>(
         &self,
         name: &'static str,
+        settles: Option<&Slot>,
         weight: usize,
         run: impl FnMut(&Connection, Timestamp) -> Ran<A> + Send + 'static,
     ) -> Result<A, StoreError> {
         let weight = Weight { sent: weight, answered: |_| 0 };
-        self.gathered(name, self.deadline(), weight, run, |_, _| None).await
+        let wakes = settles.map(|slot| (self.0.watchers.clone(), slot.clone()));
+        self.gathered(name, self.deadline(), weight, run, |_, _| None, wakes).await
     }
 
     /// One reserve, in the writer's next transaction.
@@ -173,7 +198,7 @@ impl SqliteStore {
             ReservationOutcome::Replay(record) => record.response.len(),
             _ => 0,
         };
-        self.gathered(NAME, deadline, Weight { sent: 0, answered }, run, overdue).await
+        self.gathered(NAME, deadline, Weight { sent: 0, answered }, run, overdue, None).await
     }
 
     /// A read of everything: on a connection and a thread of its own, so that no other call waits for it. A
@@ -248,9 +273,11 @@ impl IdempotencyStore for SqliteStore {
     }
 
     async fn renew(&self, slot: &Slot, grant: &Grant, renewal: &Renewal) -> Result<RenewOutcome, StoreError> {
-        let (slot, grant, renewal) = (slot.clone(), grant.clone(), renewal.clone());
+        let (at, grant, renewal) = (slot.clone(), grant.clone(), renewal.clone());
         let weight = renewal.checkpoint().map_or(0, |c| c.data().len());
-        self.write_call("renew", weight, move |db, now| calls::renew(db, &slot, &grant, &renewal, now)).await
+        let hands_over = renewal.lease().is_none().then_some(slot);
+        let run = move |db: &Connection, now: Timestamp| calls::renew(db, &at, &grant, &renewal, now);
+        self.write_call("renew", hands_over, weight, run).await
     }
 
     async fn complete(
@@ -260,17 +287,16 @@ impl IdempotencyStore for SqliteStore {
         completion: &Completion,
     ) -> Result<CompleteOutcome, StoreError> {
         self.check("complete", completion)?;
-        let (slot, grant, completion) = (slot.clone(), grant.clone(), completion.clone());
+        let (at, grant, completion) = (slot.clone(), grant.clone(), completion.clone());
         let weight = completion.response().len();
-        self.write_call("complete", weight, move |db, now| {
-            calls::complete(db, &slot, &grant, &completion, now)
-        })
-        .await
+        let run = move |db: &Connection, now: Timestamp| calls::complete(db, &at, &grant, &completion, now);
+        self.write_call("complete", Some(slot), weight, run).await
     }
 
     async fn release(&self, slot: &Slot, grant: &Grant) -> Result<ReleaseOutcome, StoreError> {
-        let (slot, grant) = (slot.clone(), grant.clone());
-        self.write_call("release", 0, move |db, now| calls::release(db, &slot, &grant, now)).await
+        let (at, grant) = (slot.clone(), grant.clone());
+        let run = move |db: &Connection, now: Timestamp| calls::release(db, &at, &grant, now);
+        self.write_call("release", Some(slot), 0, run).await
     }
 
     async fn lookup(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
@@ -283,7 +309,7 @@ impl IdempotencyStore for SqliteStore {
         let mut left = limit.get();
         while let Some(chunk) = NonZeroU32::new(left.min(COLLECT)) {
             let run = move |db: &Connection, now: Timestamp| calls::garbage_collect(db, chunk, now);
-            let collected = self.write_call("garbage_collect", 0, run).await;
+            let collected = self.write_call("garbage_collect", None, 0, run).await;
             // What earlier transactions deleted is deleted.
             let effect = if deleted > 0 { Effect::Unknown } else { Effect::NotApplied };
             let collected = collected.map_err(|error| error.or_worse(effect))?;
@@ -294,6 +320,13 @@ impl IdempotencyStore for SqliteStore {
             left -= chunk.get();
         }
         Ok(deleted)
+    }
+
+    /// Woken by what this store and its clones commit. What another process writes, another store on the
+    /// same file, or a transaction of the caller's own ([`complete_in`](SqliteStore::complete_in)), is
+    /// found at the next look.
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.0.watchers.watch(slot)
     }
 }
 
@@ -312,16 +345,16 @@ impl IdempotencyAdmin for SqliteStore {
             }
             Resolution::Release => 0,
         };
-        let (slot, resolution) = (slot.clone(), resolution.clone());
-        self.write_call("resolve", weight, move |db, now| calls::resolve(db, &slot, seen, &resolution, now))
-            .await
+        let (at, resolution) = (slot.clone(), resolution.clone());
+        let run = move |db: &Connection, now: Timestamp| calls::resolve(db, &at, seen, &resolution, now);
+        self.write_call("resolve", Some(slot), weight, run).await
     }
 
     /// What the record held is overwritten in the file. A copy stays in the WAL until the next checkpoint,
     /// and in backups.
     async fn purge(&self, slot: &Slot, fence: Fence) -> Result<bool, StoreError> {
-        let slot = slot.clone();
-        self.write_call("purge", 0, move |db, _| calls::purge(db, &slot, fence)).await
+        let at = slot.clone();
+        self.write_call("purge", Some(slot), 0, move |db, _| calls::purge(db, &at, fence)).await
     }
 
     /// In the order of principal and key, byte by byte.

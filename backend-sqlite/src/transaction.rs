@@ -87,7 +87,8 @@ impl SqliteStore {
     ///
     /// Stop the heartbeat before (T4). What was reserved with [`IdempotencyStore`](oncekey_core::IdempotencyStore)
     /// is completed here; the transaction is on the caller's own connection to the same file, begun
-    /// IMMEDIATE, or the one that [`SqliteStore::write`] gives.
+    /// IMMEDIATE, or the one that [`SqliteStore::write`] gives. Whoever waits for the answer hears of it when
+    /// `write` commits; when a transaction of the caller's does, at its next look.
     ///
     /// # Errors
     /// [`InTxError`] whenever this call did not store the answer, so that `?` rolls back.
@@ -102,7 +103,12 @@ impl SqliteStore {
         self.join(tx, "complete_in")?;
         let ran = calls::complete(tx, slot, grant, completion, self.clock().now());
         match ran.unwrap_or_else(|error| Err(in_transaction("complete_in", error)))? {
-            CompleteOutcome::Stored => Ok(()),
+            CompleteOutcome::Stored => {
+                if self.writer().is_here() {
+                    self.completed_here(slot);
+                }
+                Ok(())
+            }
             CompleteOutcome::AlreadyStored(record) => Err(InTxError::AlreadyStored(Box::new(record))),
             CompleteOutcome::Lost(loss) => Err(InTxError::Lost(loss)),
         }
@@ -201,7 +207,16 @@ impl SqliteStore {
         E: Send + 'static,
     {
         let deadline = self.deadline();
-        let done = self.writer().alone("write", move |db| write_alone(db, deadline, work)).await?;
+        let store = self.clone();
+        let run = move |db: &mut Connection| {
+            let done = write_alone(db, deadline, work);
+            let completed = store.take_completed();
+            if matches!(done, Ok(Ok(_))) {
+                completed.iter().for_each(|slot| store.wake(slot));
+            }
+            done
+        };
+        let done = self.writer().alone("write", run).await?;
         done.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
@@ -290,7 +305,9 @@ impl OnceTx<'_> {
     /// [`SqliteStore::once`]: it tells whether the answer is there.
     pub fn commit(self, completion: &Completion) -> Result<(), InTxError> {
         self.store.complete_in(&self.tx, &self.slot, &self.grant, completion)?;
-        self.tx.commit().map_err(|error| InTxError::Store(store_error("once", Effect::Unknown, error)))
+        self.tx.commit().map_err(|error| InTxError::Store(store_error("once", Effect::Unknown, error)))?;
+        self.store.wake(&self.slot);
+        Ok(())
     }
 
     /// Rolls everything back.

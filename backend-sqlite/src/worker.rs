@@ -16,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use oncekey_core::{Clock, Effect, ErrorKind, StoreError, Timestamp};
+use oncekey_core::{Clock, Effect, ErrorKind, Slot, StoreError, Timestamp, Watchers};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -87,6 +87,8 @@ pub(crate) struct Gathered<A, R, O> {
     pub(crate) run: R,
     /// What to answer when the lock could not be had; by default that it timed out.
     pub(crate) overdue: O,
+    /// Who waits for its slot, where it may end their waiting: woken after COMMIT.
+    pub(crate) wakes: Option<(Watchers, Slot)>,
     pub(crate) answer: Option<Result<A, StoreError>>,
     pub(crate) reply: oneshot::Sender<Result<A, StoreError>>,
 }
@@ -122,6 +124,10 @@ where
 
     fn committed(self: Box<Self>) {
         let answer = self.answer.unwrap_or_else(|| Err(gone(self.name)));
+        // Here and not where the caller hears it: a caller that went away has written all the same.
+        if let (Ok(_), Some((watchers, slot))) = (&answer, &self.wakes) {
+            watchers.wake(slot);
+        }
         // Whoever stopped waiting finds out by asking again (S6).
         let _ = self.reply.send(answer);
     }
@@ -155,10 +161,15 @@ impl Worker {
         Ok(Self { queue, thread: handle.thread().id() })
     }
 
+    /// Whether this is its thread.
+    pub(crate) fn is_here(&self) -> bool {
+        std::thread::current().id() == self.thread
+    }
+
     /// Hands a job over, and waits while the queue is full.
     pub(crate) async fn send(&self, name: &'static str, job: Job) -> Result<(), StoreError> {
         // Whoever waits for this thread on this thread waits for ever.
-        if std::thread::current().id() == self.thread {
+        if self.is_here() {
             let message = "the store was called inside SqliteStore::write, whose thread would answer: \
                            call reserve_in or complete_in there";
             return Err(StoreError::new(ErrorKind::Unsupported, name, Effect::NotApplied, message));

@@ -16,7 +16,7 @@ use oncekey_core::{
     Clock, CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fence, Finding, Grant, IdempotencyAdmin,
     IdempotencyStore, Limits, Page, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome,
     ReserveRequest, Resolution, ResolveOutcome, ScanRequest, Seen, Slot, Stats, StoreError, StoredResponse,
-    Timestamp, Token, async_trait,
+    Timestamp, Token, Watch, Watchers, async_trait,
 };
 
 type Decide = fn(Option<&Record>, &Operation, Timestamp) -> Step<Answer>;
@@ -40,6 +40,7 @@ struct Store {
     wrong: Wrong,
     clock: Clock,
     records: Arc<Mutex<HashMap<Slot, Record>>>,
+    watchers: Watchers,
 }
 
 impl Store {
@@ -51,10 +52,15 @@ impl Store {
         let mut records = self.records.lock().unwrap();
         let record = torn.unwrap_or_else(|| records.get(slot).cloned());
         let step = (self.wrong.decide)(record.as_ref(), &operation, self.clock.now());
+        let wakes = step.change.wakes();
         match step.change {
             Change::Keep => {}
             Change::Put(new) => drop(records.insert(slot.clone(), new)),
             Change::Delete => drop(records.remove(slot)),
+        }
+        drop(records);
+        if wakes {
+            self.watchers.wake(slot);
         }
         step.answer
     }
@@ -127,6 +133,10 @@ impl IdempotencyStore for Store {
         });
         Ok((before - records.len()) as u64)
     }
+
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.watchers.watch(slot)
+    }
 }
 
 #[async_trait]
@@ -173,7 +183,8 @@ impl Harness for Wrong {
 
     async fn open(&self) -> Result<Namespace, BoxError> {
         let clock = Clock::shiftable();
-        let store = Store { wrong: *self, clock: clock.clone(), records: Arc::default() };
+        let (records, watchers) = (Arc::default(), Watchers::new());
+        let store = Store { wrong: *self, clock: clock.clone(), records, watchers };
         Ok(Namespace::new(TimeControl::clock(clock), move || Ok(Arc::new(store.clone()))))
     }
 }

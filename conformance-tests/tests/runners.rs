@@ -93,6 +93,9 @@ impl IdempotencyStore for BareStore {
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
         self.0.garbage_collect(limit).await
     }
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.0.watch(slot)
+    }
 }
 
 fn lacking<T>(operation: &'static str) -> Result<T, StoreError> {

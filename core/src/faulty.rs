@@ -24,6 +24,7 @@ use crate::request::{Completion, Renewal, ReserveRequest};
 use crate::slot::Slot;
 use crate::store::{IdempotencyStore, Limits};
 use crate::token::{Fence, Grant, Token};
+use crate::watch::Watch;
 
 /// A store for tests of what is built on one: each call goes through to the inner store, unless a fault
 /// is due for its method, by script ([`next`](Self::next)) or by chance ([`seeded`](Self::seeded)).
@@ -311,6 +312,11 @@ impl<S: IdempotencyStore> IdempotencyStore for Faulty<S> {
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
         let ghost = late(async move |inner: Arc<Inner<S>>| drop(inner.store.garbage_collect(limit).await));
         self.through(Method::GarbageCollect, ghost, self.0.store.garbage_collect(limit)).await
+    }
+
+    /// Meets no fault: it is a hint, which may get lost without one.
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.0.store.watch(slot)
     }
 }
 

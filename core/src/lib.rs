@@ -50,6 +50,7 @@ mod slot;
 pub mod state;
 mod store;
 mod token;
+mod watch;
 
 pub use admin::{
     Cursor, Finding, IdempotencyAdmin, Page, Phase, Resolution, ResolveOutcome, ScanFilter, ScanRequest,
@@ -77,6 +78,7 @@ pub use runner::{
 pub use slot::{MAX_PART_BYTES, Principal, Slot, SlotDigest};
 pub use store::{DEFAULT_RESPONSE_BYTES, IdempotencyStore, Limits};
 pub use token::{Fence, Grant, Token};
+pub use watch::{Watch, Watchers};
 
 /// For implementors of the traits.
 pub use async_trait::async_trait;

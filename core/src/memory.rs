@@ -24,6 +24,7 @@ use crate::slot::Slot;
 use crate::state::{self, Change, Record, Step};
 use crate::store::{IdempotencyStore, Limits};
 use crate::token::{Fence, Grant, Token};
+use crate::watch::{Watch, Watchers};
 
 const SHARDS: usize = 64;
 /// The default capacity, in records.
@@ -72,6 +73,7 @@ struct Inner {
     shards: Vec<Mutex<HashTable<Stored>>>,
     records: AtomicUsize,
     bytes: AtomicUsize,
+    watchers: Watchers,
 }
 
 /// A record where it lies, with its slot's hash: a slot is hashed once a call, by a keyed hash, since a
@@ -134,6 +136,7 @@ impl MemoryStoreBuilder {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             records: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
+            watchers: Watchers::new(),
         }))
     }
 }
@@ -158,10 +161,12 @@ impl MemoryStore {
     fn step<A>(&self, slot: &Slot, decide: impl FnOnce(Option<&Record>, Timestamp) -> Step<A>) -> A {
         let inner = &*self.0;
         let hash = inner.hasher.hash_one(slot);
+        let wakes;
         let mut shard = inner.shard_of(hash);
-        match shard.entry(hash, |stored| stored.slot == *slot, |stored| stored.hash) {
+        let answer = match shard.entry(hash, |stored| stored.slot == *slot, |stored| stored.hash) {
             TableEntry::Occupied(mut stored) => {
                 let step = decide(Some(&stored.get().record), inner.clock.now());
+                wakes = step.change.wakes();
                 match step.change {
                     Change::Keep => {}
                     Change::Put(record) => {
@@ -174,6 +179,7 @@ impl MemoryStore {
             }
             TableEntry::Vacant(free) => {
                 let step = decide(None, inner.clock.now());
+                wakes = false; // Nobody waits for a holder that isn't there.
                 if let Change::Put(record) = step.change {
                     inner.weigh(weight(slot, &record), 0);
                     inner.records.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +187,12 @@ impl MemoryStore {
                 }
                 step.answer
             }
+        };
+        drop(shard);
+        if wakes {
+            inner.watchers.wake(slot);
         }
+        answer
     }
 
     /// Reads one slot, under its lock.
@@ -319,6 +330,10 @@ impl IdempotencyStore for MemoryStore {
             deleted += self.collect(&mut lock(shard), limit - deleted);
         }
         Ok(deleted as u64)
+    }
+
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.0.watchers.watch(slot)
     }
 }
 

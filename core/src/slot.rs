@@ -135,6 +135,21 @@ impl SlotDigest {
         &self.0
     }
 
+    /// The first 64 bits, which are its first 16 hex digits: enough to wake those who wait for the slot
+    /// ([`Watchers::wake_prefix`](crate::Watchers::wake_prefix)), and too few to keep records by (S5).
+    ///
+    /// ```
+    /// use oncekey_core::Principal;
+    /// let digest = Principal::new("shop-17")?.slot("order-4711")?.digest();
+    /// assert_eq!(format!("{:016x}", digest.prefix()), digest.to_string()[..16]);
+    /// # Ok::<(), oncekey_core::InvalidInput>(())
+    /// ```
+    pub fn prefix(&self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(first)
+    }
+
     /// The first 12 hex digits: enough to find a record by, in a log.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -220,6 +220,29 @@ pub enum Change {
     Delete,
 }
 
+impl Change {
+    /// Whether somebody who waits for the holder may go on once this is written (Q2): the record is
+    /// completed, released, deleted, or lapsed at once. A grant or a renewal wakes nobody.
+    ///
+    /// ```
+    /// # use oncekey_core::{Fingerprint, Grant, ReserveRequest, Terms, Timestamp, Token, state::{self, Change}};
+    /// # let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), Terms::default());
+    /// # let now = Timestamp::from_micros(1_000_000);
+    /// let reserved = state::reserve_or_fetch(None, Token::fresh(), &request, now);
+    /// assert!(!reserved.change.wakes());
+    /// # let (Change::Put(record), Ok(oncekey_core::ReservationOutcome::Reserved(grant))) =
+    /// #     (reserved.change, reserved.answer) else { unreachable!() };
+    /// assert!(state::release(Some(&record), &grant, now).change.wakes());
+    /// ```
+    pub fn wakes(&self) -> bool {
+        match self {
+            Self::Keep => false,
+            Self::Put(Record::Pending(held)) => held.lease_expires_at == Timestamp::ZERO,
+            Self::Put(Record::Completed(_) | Record::Released(_)) | Self::Delete => true,
+        }
+    }
+}
+
 /// A change and its answer: one atomic step.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[must_use = "the answer holds once the change is written"]

@@ -13,6 +13,7 @@ use crate::record::Entry;
 use crate::request::{Completion, Renewal, ReserveRequest};
 use crate::slot::Slot;
 use crate::token::{Fence, Grant, Token};
+use crate::watch::Watch;
 
 /// The limit on a response unless a store is told otherwise: 16 MiB.
 pub const DEFAULT_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
@@ -160,6 +161,39 @@ pub trait IdempotencyStore: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError`].
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError>;
+
+    /// Completes when the slot's record may have changed since this call: a hint for whoever waits for a
+    /// holder, so that it asks again at once and not at its next look (Q2).
+    ///
+    /// It sends nothing and waits for nothing. A store wakes where somebody may go on: after a complete, a
+    /// release, a hand-over, a resolve or a purge was written, and not after a renewal. It may wake where
+    /// nothing changed. It may not wake at all ([`Watch::never`], a connection that broke, a lease that
+    /// ended with nobody to say so), so whoever waits also asks now and then.
+    ///
+    /// Make the watch *before* the reserve whose [`InFlight`](ReservationOutcome::InFlight) makes you wait.
+    /// Made after it, an answer that comes in between is not heard of before the next look:
+    ///
+    /// ```text
+    ///   wrong:   reserve ── InFlight                    watch ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ slept through
+    ///   right:   watch ── reserve ── InFlight             │ already complete ─▶ reserve ── Replay
+    ///   holder:                               complete ───┘
+    /// ```
+    ///
+    /// ```
+    /// # use oncekey_core::*;
+    /// # use std::time::Duration;
+    /// async fn wait(store: &dyn IdempotencyStore, slot: &Slot, request: &ReserveRequest) -> Result<ReservationOutcome, StoreError> {
+    ///     loop {
+    ///         let watch = store.watch(slot);
+    ///         match store.reserve_or_fetch(slot, Token::fresh(), request).await? {
+    ///             // Woken, or not: half a second on it looks again.
+    ///             ReservationOutcome::InFlight(_) => drop(tokio::time::timeout(Duration::from_millis(500), watch).await),
+    ///             other => return Ok(other),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    fn watch(&self, slot: &Slot) -> Watch;
 }
 
 /// Both traits for a pointer to a store, every method forwarded.
@@ -206,6 +240,9 @@ macro_rules! forward {
             }
             async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
                 (**self).garbage_collect(limit).await
+            }
+            fn watch(&self, slot: &Slot) -> Watch {
+                (**self).watch(slot)
             }
         }
 

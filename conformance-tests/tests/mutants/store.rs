@@ -12,7 +12,7 @@ use oncekey_core::{
     Clock, CompleteOutcome, Completion, Cursor, Entry, Fence, Finding, Grant, IdempotencyAdmin,
     IdempotencyStore, Limits, Page, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome,
     ReserveRequest, Resolution, ResolveOutcome, ScanRequest, Seen, Severity, Slot, Stats, StoreError,
-    Summary, Timestamp, Token, async_trait,
+    Summary, Timestamp, Token, Watch, Watchers, async_trait,
 };
 use tokio::sync::{Semaphore, oneshot};
 
@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) turn: Semaphore,
     /// Whether calls may fail on the way.
     pub(crate) faulty: AtomicBool,
+    pub(crate) watchers: Watchers,
     clients: AtomicUsize,
 }
 
@@ -84,6 +85,7 @@ impl Client {
     }
 
     fn change(&self, records: &mut Records, slot: &Slot, change: Change) {
+        let wakes = change.wakes();
         match change {
             Change::Keep => {}
             Change::Put(record) => {
@@ -94,6 +96,9 @@ impl Client {
                 records.insert(self.key(slot), (slot.clone(), record));
             }
             Change::Delete => drop(records.remove(&self.key(slot))),
+        }
+        if wakes {
+            self.shared.watchers.wake(slot);
         }
     }
 
@@ -233,6 +238,10 @@ impl IdempotencyStore for Client {
             _ => Ok(self.collect(limit, Record::is_expired)),
         }
     }
+
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.shared.watchers.watch(slot)
+    }
 }
 
 #[async_trait]
@@ -316,6 +325,7 @@ impl Harness for Mutant {
             late: Mutex::default(),
             turn: Semaphore::new(1),
             faulty: AtomicBool::new(false),
+            watchers: Watchers::new(),
             clients: AtomicUsize::new(0),
         });
         let (faults, time) = (Arc::clone(&shared), TimeControl::clock(clock.clone()));

@@ -110,6 +110,9 @@ impl IdempotencyStore for Timed {
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
         self.tick().garbage_collect(limit).await
     }
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.0.store.watch(slot)
+    }
 }
 
 pub(crate) fn slot() -> Slot {

@@ -48,7 +48,7 @@ use oncekey_core::{
     Clock, CompleteOutcome, Completion, Effect, Entry, Fence, Finding, Grant, IdempotencyAdmin,
     IdempotencyStore, Limits, Page, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome,
     ReserveRequest, Resolution, ResolveOutcome, ScanRequest, Seen, Severity, Slot, Stats, StoreError,
-    Timestamp, Token, async_trait,
+    Timestamp, Token, Watch, Watchers, async_trait,
 };
 use redb::{Database, ReadableDatabase};
 
@@ -72,6 +72,7 @@ pub struct RedbStore {
     writes: Arc<Queue>,
     clock: Clock,
     limits: Limits,
+    watchers: Watchers,
 }
 
 impl RedbStore {
@@ -94,7 +95,7 @@ impl RedbStore {
     pub fn new(db: Arc<Database>) -> Result<Self, StoreError> {
         make_tables(&db, "open")?;
         let (writes, clock, limits) = (Arc::default(), Clock::system(), Limits::default());
-        Ok(Self { db, writes, clock, limits })
+        Ok(Self { db, writes, clock, limits, watchers: Watchers::new() })
     }
 
     /// On another clock than the host's, for tests. Before it is cloned: every client has the same one.
@@ -118,8 +119,22 @@ impl RedbStore {
         slot: &Slot,
         decide: impl FnOnce(Option<&Record>, Timestamp) -> Step<A> + Send + 'static,
     ) -> Result<A, StoreError> {
-        let slot = slot.clone();
-        self.write(operation, move |records, now| records.step(&slot, |record| decide(record, now))).await
+        let at = slot.clone();
+        let work = move |records: &mut Records<'_>, now| {
+            let mut wakes = false;
+            let answer = records.step(&at, |record| {
+                let step = decide(record, now);
+                wakes = step.change.wakes();
+                step
+            });
+            Ok((answer?, wakes))
+        };
+        let (answer, wakes) = self.write(operation, work).await?;
+        // It is committed. A caller that went away meanwhile wakes nobody: it is a hint (Q2).
+        if wakes {
+            self.watchers.wake(slot);
+        }
+        Ok(answer)
     }
 
     async fn write<A: Send + 'static>(
@@ -248,6 +263,10 @@ impl IdempotencyStore for RedbStore {
             left -= chunk.get();
         }
         Ok(deleted)
+    }
+
+    fn watch(&self, slot: &Slot) -> Watch {
+        self.watchers.watch(slot)
     }
 }
 
