@@ -12,6 +12,7 @@ const LONG: &[(&str, &str)] = &[("core/src/state.rs", "the spec's tables, read s
 const SLEEPS: &[(&str, &str)] = &[
     ("conformance-tests/src/kit/stage.rs", "a store whose clock can't be moved leaves nothing but waiting"),
     ("core/src/runner/retry.rs", "a call that failed is made again after a pause"),
+    ("testbed/src/wait.rs", "other processes don't call back: the pause between two looks at a condition"),
 ];
 
 /// No file of code is longer than [`LINES`], but those in [`LONG`].

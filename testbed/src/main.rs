@@ -1,0 +1,40 @@
+//! A throwaway server at hand: `cargo run -p oncekey-testbed -- postgres` prints its URL, and the server is
+//! there until the standard input ends or the program dies.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its purpose")]
+
+use std::env;
+use std::io;
+use std::process::ExitCode;
+
+use oncekey_testbed::{Error, postgres};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Error> {
+    match env::args().nth(1).as_deref() {
+        Some("postgres") => {
+            let server = postgres::Server::builder().tcp().start()?;
+            serve(&server.url("postgres"), server.pid())
+        }
+        _ => {
+            println!("which server? postgres");
+            Ok(())
+        }
+    }
+}
+
+/// Says where the server is, and keeps it until the input ends.
+fn serve(url: &str, pid: u32) -> Result<(), Error> {
+    println!("{url}\n{pid}");
+    // Nothing is expected on it.
+    let _ = io::copy(&mut io::stdin(), &mut io::sink());
+    Ok(())
+}
