@@ -4,7 +4,7 @@
 //!   call ── reserve ──┬─ Reserved ─▶ (renew first, at most once) ─▶ work ─▶ complete ─▶ Done, Ran
 //!                     │                     heartbeat at lease / 3 ┄┄┄┄┄┄┄┄┄┄┄▶│
 //!                     ├─ Replay ──────────────────────────────────────────────▶ Done, Replayed
-//!                     ├─ InFlight ─▶ wait_up_to: ask again ┄▶ InFlight
+//!                     ├─ InFlight ─▶ wait_up_to: woken, or ask again ┄▶ InFlight
 //!                     ├─ Conflict
 //!                     └─ Indeterminate
 //! ```
@@ -21,6 +21,7 @@ mod outcome;
 mod reservation;
 mod retry;
 mod task;
+mod waiting;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -39,6 +39,12 @@ impl Watch {
     pub const fn never() -> Self {
         Self(None)
     }
+
+    /// Whether it is made by [`never`](Self::never).
+    #[cfg(feature = "runner")]
+    pub(crate) fn is_never(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 impl Future for Watch {

@@ -12,8 +12,9 @@ use super::held::{Held, SaveError};
 use super::hold::Hold;
 use super::outcome::{How, OnError, OnPanic, Panic, RunError, RunOutcome};
 use super::reservation::Reservation;
-use super::retry::{Backoff, later, pause, within};
+use super::retry::{later, within};
 use super::task::{Job, Report, work_and_settle};
+use super::waiting::Waiting;
 use crate::error::{Effect, ErrorKind, StoreError};
 use crate::fingerprint::Fingerprint;
 use crate::outcome::ReservationOutcome;
@@ -105,6 +106,9 @@ impl<P> Call<P> {
     /// Waits up to `wait` for the answer of somebody who is at work, and takes over if that holder lapses
     /// meanwhile; without this, or after it, the outcome is InFlight. A store that fails meanwhile may
     /// add one call deadline.
+    ///
+    /// The answer is heard of at once where the store [wakes](crate::IdempotencyStore::watch) those who wait, and
+    /// else at the next look: after 10 ms at first, later each half second.
     pub fn wait_up_to(mut self, wait: Duration) -> Self {
         self.asked.wait = wait;
         self
@@ -190,7 +194,7 @@ impl Asked {
     async fn acquire(&self, wait_until: Instant) -> Result<ReservationOutcome<Hold>, StoreError> {
         let runner = &self.runner;
         let request = &ReserveRequest::new(self.fingerprint, runner.terms);
-        let mut backoff = Backoff::for_polls();
+        let mut waiting = Waiting::until(wait_until);
         // One token for every try and every look: a try whose answer was lost, and which lands late, is
         // granted to the token that asks again (R3), and not to nobody.
         let mut token = Token::fresh();
@@ -202,9 +206,8 @@ impl Asked {
                 Ok((sent, runner.store.reserve_or_fetch(&self.slot, token, request).await?))
             });
             match reserved.await {
-                Ok((_, ReservationOutcome::InFlight(busy))) if Instant::now() < wait_until => {
-                    let rest = wait_until.saturating_duration_since(Instant::now());
-                    pause(backoff.next_before(busy.retry_after).min(rest)).await;
+                Ok((_, ReservationOutcome::InFlight(busy))) if !waiting.is_over() => {
+                    waiting.pass(&runner.store, &self.slot, busy.retry_after).await;
                 }
                 Ok((sent, outcome)) => {
                     return Ok(outcome.map_reserved(|grant| {

@@ -65,7 +65,7 @@ impl Backoff {
     /// is never below the first step's half, and those who wait for the same moment come apart.
     pub(super) fn next_before(&mut self, hint: Duration) -> Duration {
         let floor = FIRST_STEP.mul_f64(0.5 + fastrand::f64() / 2.0);
-        self.next().min(hint + floor)
+        self.next().min(hint.saturating_add(floor))
     }
 
     /// The next pause: between half and the whole of a step that doubles.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -15,7 +16,8 @@ use super::heartbeat::Heartbeat;
 use super::held::{Held, SaveError};
 use super::hold::Hold;
 use super::outcome::{How, OnError, OnPanic, Panic, RunError, RunOutcome, Unsaved};
-use super::retry::{Backoff, later, pause, within};
+use super::retry::{later, within};
+use super::waiting::Waiting;
 use crate::error::StoreError;
 use crate::outcome::{CompleteOutcome, Loss};
 use crate::record::{Body, Entry, IdempotencyRecord, StoredResponse};
@@ -188,19 +190,17 @@ fn superseded<T: Answer>(record: Option<IdempotencyRecord>, value: T, loss: Loss
 /// What whoever took over answered, waited for as long as the caller would wait. A lookup and not a
 /// reserve, which might be granted.
 async fn winner(hold: &Hold, wait_until: Instant) -> Option<IdempotencyRecord> {
-    let mut backoff = Backoff::for_polls();
+    let mut waiting = Waiting::until(wait_until);
     loop {
         match within(hold.deadline(), "lookup", || hold.store().lookup(&hold.slot)).await {
             Ok(Some(Entry::Completed(record))) if record.fingerprint == hold.fingerprint => {
                 return Some(record);
             }
             Ok(Some(Entry::Pending(entry)))
-                if entry.fingerprint == hold.fingerprint
-                    && !entry.is_lapsed()
-                    && Instant::now() < wait_until => {}
+                if entry.fingerprint == hold.fingerprint && !entry.is_lapsed() && !waiting.is_over() => {}
             _ => return None,
         }
-        pause(backoff.next().min(wait_until.saturating_duration_since(Instant::now()))).await;
+        waiting.pass(hold.store(), &hold.slot, Duration::MAX).await;
     }
 }
 

@@ -13,3 +13,4 @@ mod reservation;
 mod retry;
 mod support;
 mod swarm;
+mod waiting;

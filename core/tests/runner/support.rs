@@ -28,18 +28,41 @@ struct Inner {
     started: Instant,
     moved: Mutex<Duration>,
     diary: Mutex<Diary>,
+    hears: Hears,
+    watches: AtomicUsize,
+}
+
+/// What those who watch a slot hear.
+#[derive(Debug)]
+pub(crate) enum Hears {
+    /// What the store wrote.
+    Writes,
+    /// Nothing, and it can be seen that they won't.
+    Never,
+    /// What the test wakes. What it doesn't is lost.
+    Test(Watchers),
+    /// That something changed, whenever they ask.
+    Always,
 }
 
 impl Timed {
     pub(crate) fn new() -> Self {
-        Self::with_limits(Limits::default())
+        Self::with(Limits::default(), Hears::Writes)
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, Hears::Writes)
+    }
+
+    pub(crate) fn heard(hears: Hears) -> Self {
+        Self::with(Limits::default(), hears)
+    }
+
+    fn with(limits: Limits, hears: Hears) -> Self {
         let clock = Clock::frozen(Timestamp::from_micros(1_000_000_000));
         let store = MemoryStore::builder().clock(clock.clone()).limits(limits).build();
         let (started, moved, diary) = (Instant::now(), Mutex::default(), Mutex::default());
-        Self(Arc::new(Inner { store, clock, started, moved, diary }))
+        Self(Arc::new(Inner { store, clock, started, moved, diary, hears, watches: AtomicUsize::new(0) }))
     }
 
     pub(crate) fn diary(&self) -> Diary {
@@ -49,6 +72,11 @@ impl Timed {
     /// When `method` was called, in milliseconds.
     pub(crate) fn times(&self, method: &str) -> Vec<u64> {
         self.diary().into_iter().filter(|(name, _)| *name == method).map(|(_, at)| at).collect()
+    }
+
+    /// How many watches were made.
+    pub(crate) fn watches(&self) -> usize {
+        self.0.watches.load(Ordering::SeqCst)
     }
 
     /// Moves the store's clock alone, as if the holder had been asleep.
@@ -111,7 +139,19 @@ impl IdempotencyStore for Timed {
         self.tick().garbage_collect(limit).await
     }
     fn watch(&self, slot: &Slot) -> Watch {
-        self.0.store.watch(slot)
+        let made = self.0.watches.fetch_add(1, Ordering::SeqCst);
+        assert!(made < 10_000, "it watches without a pause");
+        match &self.0.hears {
+            Hears::Writes => self.0.store.watch(slot),
+            Hears::Never => Watch::never(),
+            Hears::Test(watchers) => watchers.watch(slot),
+            Hears::Always => {
+                let watchers = Watchers::new();
+                let watch = watchers.watch(slot);
+                watchers.wake_all();
+                watch
+            }
+        }
     }
 }
 
