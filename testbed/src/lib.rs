@@ -24,6 +24,7 @@ mod leash;
 mod port;
 pub mod postgres;
 mod process;
+pub mod proxy;
 mod run;
 mod user;
 mod wait;

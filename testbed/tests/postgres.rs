@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use oncekey_testbed::postgres::{self, Server};
+use oncekey_testbed::proxy::{Direction, Ending, Proxy};
 use oncekey_testbed::wait_until;
 use rustix::process::{Pid, test_kill_process};
 
@@ -32,7 +33,10 @@ fn two_servers_run_at_once_each_with_its_own_data() {
     assert_eq!(one.psql_in("of \"one\"", "select current_database()").unwrap(), "of \"one\"");
     assert!(two.psql_in("of \"one\"", "select 1").unwrap_err().to_string().contains("does not exist"));
     assert_eq!(one.tcp_address(), None);
-    TcpStream::connect(two.tcp_address().unwrap()).unwrap();
+    let by_tcp = two.url_by(two.tcp_address().unwrap(), "postgres");
+    let mut asks = two.program("psql");
+    let asks = asks.args(["-XAtc", "select inet_server_port() is not null", "-d", &by_tcp]).output().unwrap();
+    assert_eq!(asks.stdout, b"t\n");
 }
 
 #[test]
@@ -109,6 +113,25 @@ fn a_replica_follows_refuses_writes_and_can_be_promoted() {
     replica.promote().unwrap();
     replica.psql("insert into t values (3)").unwrap();
     assert_eq!(replica.psql("select count(*) from t").unwrap(), "3");
+}
+
+#[test]
+fn a_commit_whose_answer_is_cut_off_has_happened() {
+    let server = Server::start().unwrap();
+    server.psql("create table t (n int)").unwrap();
+    let proxy = Proxy::before(server.socket()).unwrap();
+    let url = server.url_by(proxy.address(), "postgres");
+    let insert = || {
+        let mut psql = server.program("psql");
+        psql.args(["-XAtc", "insert into t values (1)", "-d", &url]).output().unwrap().status.success()
+    };
+    assert!(insert());
+    proxy.cut_after(Direction::ToClient, proxy.seen(Direction::ToClient) - 1, Ending::Reset);
+    assert!(!insert());
+    assert_eq!(server.psql("select count(*) from t").unwrap(), "2");
+    proxy.cut_after(Direction::ToServer, 10, Ending::Reset);
+    assert!(!insert());
+    assert_eq!(server.psql("select count(*) from t").unwrap(), "2");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How one gets at a server: URLs of its databases, and the client programs.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,6 +28,12 @@ impl Access {
             database: "postgres".to_owned(),
             psql,
         }
+    }
+
+    /// By this address, as the superuser.
+    pub(crate) fn by_tcp(address: SocketAddr, psql: PathBuf) -> Self {
+        let before = format!("postgres://postgres@{address}");
+        Self { before, after: String::new(), database: "postgres".to_owned(), psql }
     }
 
     /// By somebody's URL, with whatever it says, but for the database.

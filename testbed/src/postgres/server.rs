@@ -25,6 +25,7 @@ const START: Duration = Duration::from_secs(120);
 pub struct Server {
     leash: Leash,
     access: Access,
+    port: u16,
     tcp: Option<SocketAddr>,
     psql: PathBuf,
     pub(super) binaries: Binaries,
@@ -48,12 +49,13 @@ impl Server {
 
     pub(super) fn new(leash: Leash, binaries: Binaries, psql: PathBuf) -> Self {
         let access = Access::by_socket(leash.folder(), 0, psql.clone());
-        Self { leash, access, tcp: None, psql, binaries }
+        Self { leash, access, port: 0, tcp: None, psql, binaries }
     }
 
     /// Where it will listen.
     pub(super) fn listens_at(&mut self, port: u16, tcp: bool) {
         self.access = Access::by_socket(self.leash.folder(), port, self.psql.clone());
+        self.port = port;
         self.tcp = tcp.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
 
@@ -67,14 +69,25 @@ impl Server {
         self.access.url(database)
     }
 
+    /// The URL of this database, by a TCP address: the server's own, or that of a proxy before it.
+    #[must_use]
+    pub fn url_by(&self, address: SocketAddr, database: &str) -> String {
+        Access::by_tcp(address, self.psql.clone()).url(database)
+    }
+
+    /// The server's socket, for a [`Proxy`](crate::proxy::Proxy) before it.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder().join(format!(".s.PGSQL.{}", self.port))
+    }
+
     /// Where it listens besides its socket; none unless it was started with [`Builder::tcp`].
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp
     }
 
-    /// The server's folder: its socket, `.s.PGSQL.` and the port, is in it, its data in `data`, and what it
-    /// says in `log`.
+    /// The server's folder: its data is in `data`, and what it says in `log`.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.leash.folder()
