@@ -1,0 +1,57 @@
+-- R1 where the slot has no row, in one round trip; and what is there where it has one, without locking it:
+-- a replay, an InFlight and a Conflict write nothing and wait for nobody's row lock.
+--
+-- A slot of which neither is said was reserved by somebody after this statement's snapshot: ask again (R8).
+-- $1 principals, $2 keys, $3 fingerprints, $4 tokens, $5 policies, $6 leases in us, $7 retentions in us,
+-- $8 the clock's offset in us, $9 lock timeout. The rows in the order of their slots, no slot twice.
+WITH input AS MATERIALIZED (
+    SELECT i.*
+    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS s,
+        unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[])
+            WITH ORDINALITY AS i (
+                of_principal, of_key, new_fingerprint, new_token, new_policy, new_lease, new_retention, n
+            )
+    WHERE s.timeout IS NOT NULL
+),
+looked AS MATERIALIZED (
+    SELECT i.*, s.*
+    FROM input AS i LEFT JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
+),
+fresh AS (
+    INSERT INTO {slots} (
+        principal, key, state, fingerprint, token, fence, attempt, policy, begun, retention,
+        created_at, lease_expires_at, expires_at, checkpoint_sequence
+    )
+    SELECT
+        l.of_principal, l.of_key, 'pending', l.new_fingerprint, l.new_token,
+        -- S4: the clock's microseconds.
+        (extract(epoch FROM c.now) * 1000000)::bigint, 1, l.new_policy, false,
+        l.new_retention * interval '1 microsecond',
+        c.now, c.now + l.new_lease * interval '1 microsecond',
+        c.now + (l.new_lease + l.new_retention) * interval '1 microsecond', 0
+    FROM
+        (SELECT clock_timestamp() + $8::bigint * interval '1 microsecond' AS now OFFSET 0) AS c,
+        looked AS l
+    WHERE l.state IS NULL
+    -- Two batches that meet wait for each other in this order alone, and can't deadlock.
+    ORDER BY l.n
+    -- R7: somebody else's row, committed or not yet. Nothing is written, and no transaction of the caller's
+    -- is aborted (T4).
+    ON CONFLICT (principal, key) DO NOTHING
+    RETURNING principal, key, fence
+)
+SELECT
+    f.principal AS of_principal, f.key AS of_key, NULL::bigint AS n, true AS written, NULL::timestamptz AS now,
+    NULL::text, NULL::bytea, NULL::bytea, f.fence, NULL::bigint, NULL::text, NULL::boolean, NULL::interval,
+    NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::bytea,
+    NULL::integer, NULL::bytea, NULL::bigint, NULL::bytea
+FROM fresh AS f
+UNION ALL
+SELECT
+    NULL, NULL, l.n, false,
+    -- S9: stamped when the command arrived, before its snapshot was taken: a holder that renewed in between
+    -- must not look lapsed.
+    statement_timestamp() + $8::bigint * interval '1 microsecond',
+    {record of l}
+FROM looked AS l
+WHERE l.state IS NOT NULL

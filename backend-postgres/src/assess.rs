@@ -1,0 +1,92 @@
+//! What about this deployment is unsafe, read from the live server.
+
+use oncekey_core::{Effect, Finding, Severity, StoreError};
+use sqlx::AssertSqlSafe;
+use sqlx::Row;
+use tokio::time::Instant;
+
+use crate::connection::Link;
+use crate::error::Failure;
+
+const NAME: &str = "assess";
+
+/// A setting, the value under which an acknowledged record survives, and what another one means.
+struct Wanted {
+    setting: &'static str,
+    id: &'static str,
+    safe: fn(&str) -> bool,
+    severity: Severity,
+    otherwise: &'static str,
+}
+
+const SETTINGS: [Wanted; 5] = [
+    Wanted {
+        setting: "fsync",
+        id: "postgres.fsync",
+        safe: |value| value == "on",
+        severity: Severity::Danger,
+        otherwise: "a crash of the host may lose or destroy every record: turn it on",
+    },
+    Wanted {
+        setting: "full_page_writes",
+        id: "postgres.full_page_writes",
+        safe: |value| value == "on",
+        severity: Severity::Danger,
+        otherwise: "a page torn by a crash stays torn, unless the file system writes pages whole: turn it on",
+    },
+    Wanted {
+        setting: "synchronous_commit",
+        id: "postgres.synchronous_commit",
+        safe: |value| value != "off",
+        severity: Severity::Danger,
+        otherwise: "an answer comes before its record is on disk, and a crash forgets the last ones: turn it on \
+                    for this role or database",
+    },
+    Wanted {
+        setting: "default_transaction_isolation",
+        id: "postgres.isolation",
+        safe: |value| value == "read committed",
+        severity: Severity::Warning,
+        otherwise: "calls that meet are made again (40001), which costs time; ours on their own pool ask for \
+                    read committed themselves",
+    },
+    Wanted {
+        setting: "autovacuum",
+        id: "postgres.autovacuum",
+        safe: |value| value == "on",
+        severity: Severity::Warning,
+        otherwise: "dead rows pile up and every call slows down: turn it on",
+    },
+];
+
+pub(crate) async fn findings(link: &Link, deadline: Instant) -> Result<Vec<Finding>, StoreError> {
+    let failed = |failure: Failure| failure.into_error(NAME, Effect::NotApplied);
+    let mut connection = link.connection(deadline).await.map_err(failed)?;
+    let mut found = Vec::new();
+    for wanted in SETTINGS {
+        let sql = format!("SELECT current_setting('{}', true)", wanted.setting);
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await;
+        let rows = rows.map_err(|error| failed(Failure::of(error)))?;
+        let value = rows.first().and_then(|row| row.try_get_raw(0).ok()?.as_str().ok().map(str::to_owned));
+        match value {
+            None => found.push(Finding::new(
+                wanted.id,
+                Severity::Warning,
+                format!("{} could not be read", wanted.setting),
+            )),
+            Some(value) if !(wanted.safe)(&value) => found.push(Finding::new(
+                wanted.id,
+                wanted.severity,
+                format!("{} is {value}: {}", wanted.setting, wanted.otherwise),
+            )),
+            Some(_) => {}
+        }
+    }
+    let standby = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_all(&mut *connection).await;
+    let standby = standby.map_err(|error| failed(Failure::of(error)))?;
+    if standby.first().and_then(|row| row.try_get_raw(0).ok()?.as_str().ok().map(|t| t == "t")) == Some(true)
+    {
+        found.push(Finding::new("postgres.standby", Severity::Danger, crate::error::read_only()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,174 @@
+//! [`Link`]: the way to the server. Connections of the store's own pool or of the caller's, statements with
+//! a deadline, and what a pooler in between changes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Executor, Postgres};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::error::{Connection, Failure};
+use crate::statements::Sql;
+
+/// The server and how to talk to it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) pool: PgPool,
+    /// Whether the pool is the store's own, and not the caller's.
+    pub(crate) own: bool,
+    /// A pooler in transaction mode hands each transaction another connection: nothing may be prepared for
+    /// longer than one.
+    pub(crate) pooled: bool,
+    /// How long one statement may take, locks and flush included.
+    pub(crate) statement_deadline: Duration,
+    pub(crate) offset: ClockOffset,
+}
+
+/// What is added to the server's clock: nothing, but in tests.
+#[derive(Clone, Default, Debug)]
+pub struct ClockOffset(Option<Arc<AtomicI64>>);
+
+impl ClockOffset {
+    /// An offset that can be moved; clones move together.
+    #[cfg(feature = "test-util")]
+    #[must_use]
+    pub fn shiftable() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Moves the store's clock, for all stores that share this offset.
+    #[cfg(feature = "test-util")]
+    pub fn advance(&self, by: Duration) {
+        self.shift(crate::row::span(by));
+    }
+
+    /// Moves it back.
+    #[cfg(feature = "test-util")]
+    pub fn rewind(&self, by: Duration) {
+        self.shift(crate::row::span(by).saturating_neg());
+    }
+
+    #[cfg(feature = "test-util")]
+    fn shift(&self, micros: i64) {
+        if let Some(offset) = &self.0 {
+            offset.fetch_add(micros, Ordering::SeqCst);
+        }
+    }
+
+    /// In microseconds.
+    pub(crate) fn micros(&self) -> i64 {
+        self.0.as_ref().map_or(0, |offset| offset.load(Ordering::SeqCst))
+    }
+}
+
+/// What our connections ask of their session. A caller's own pool keeps its sessions as they are: every
+/// statement is right under other settings too, if slower.
+///
+/// A batch joins its few rows with the table by the primary key. While the table is small a plan that reads
+/// all of it looks cheaper, would be kept with the prepared statement, and be slow for as long as it takes
+/// the table to grow and autovacuum to notice. So the ways in which it could are turned off, the plan is
+/// made once, and JIT, which would take those for expensive, is off.
+const SESSION: [(&str, &str); 8] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+    // Under a stricter one, statements that meet are made again (40001).
+    ("default_transaction_isolation", "read committed"),
+    // A statement's own lock timeout is shorter; this is for a session whose client is gone.
+    ("idle_in_transaction_session_timeout", "60000"),
+];
+
+/// A pool of the store's own: at most `connections`, of which none is asked whether it still lives before
+/// each use. One that doesn't is found out by its statement, which is made again (S6).
+pub(crate) fn own_pool(options: PgConnectOptions, connections: u32, pooled: bool) -> PgPool {
+    let mut options = options.extra_float_digits(None).disable_statement_logging();
+    if options.get_application_name().is_none() {
+        options = options.application_name("oncekey");
+    }
+    if pooled {
+        options = options.statement_cache_capacity(0);
+    } else {
+        // What the caller's URL sets stays as it is.
+        let theirs = options.get_options().unwrap_or_default().to_owned();
+        let ours = SESSION.into_iter().filter(|(name, _)| !theirs.contains(name));
+        options = PgConnectOptions::options(options, ours);
+    }
+    PgPoolOptions::new().max_connections(connections).test_before_acquire(false).connect_lazy_with(options)
+}
+
+/// Of a statement that is planned anew for one transaction, behind a pooler.
+const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
+    SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
+    SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; \
+    SET LOCAL jit = off";
+
+impl Link {
+    /// A connection, by `until`.
+    pub(crate) async fn connection(&self, until: Instant) -> Result<PoolConnection<Postgres>, Failure> {
+        match timeout_at(until, self.pool.acquire()).await {
+            Ok(acquired) => acquired.map_err(Failure::no_connection),
+            Err(_) => Err(Failure::no_connection(sqlx::Error::PoolTimedOut)),
+        }
+    }
+
+    /// Runs one statement in a transaction of its own, and closes the connection where it may not be used
+    /// again.
+    pub(crate) async fn run(
+        &self,
+        mut connection: PoolConnection<Postgres>,
+        sql: &Sql,
+        arguments: PgArguments,
+    ) -> (Result<Vec<PgRow>, Failure>, Option<PoolConnection<Postgres>>) {
+        let ran = timeout(self.statement_deadline, self.transact(&mut connection, sql, arguments)).await;
+        let failure = match ran {
+            Ok(Ok(rows)) => return (Ok(rows), Some(connection)),
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::no_answer(),
+        };
+        // What is left of an exchange must not meet the next caller: the pool gets a connection back only
+        // from a statement that ended. Behind a pooler an open transaction ends with its connection.
+        if failure.connection == Connection::Broken || self.pooled {
+            drop(connection.detach());
+            // A server that went away took all of them along: each would fail one more try.
+            while let Some(idle) = self.own.then(|| self.pool.try_acquire()).flatten() {
+                drop(idle.detach());
+            }
+            return (Err(failure), None);
+        }
+        (Err(failure), Some(connection))
+    }
+
+    async fn transact(
+        &self,
+        connection: &mut PoolConnection<Postgres>,
+        sql: &Sql,
+        arguments: PgArguments,
+    ) -> Result<Vec<PgRow>, Failure> {
+        if !self.pooled {
+            return sql.fetch(connection, arguments, true).await.map_err(Failure::of);
+        }
+        // The statement must reach the connection that it was prepared on, which a pooler promises within
+        // a transaction alone.
+        (**connection).execute(BEGIN_POOLED).await.map_err(|error| Failure::of(error).not_applied())?;
+        let rows = sql.fetch(connection, arguments, false).await.map_err(|e| Failure::of(e).not_applied())?;
+        (**connection).execute("COMMIT").await.map_err(Failure::of)?;
+        Ok(rows)
+    }
+
+    /// Runs one statement on a connection of its own choosing, by `until`.
+    pub(crate) async fn once(
+        &self,
+        sql: &Sql,
+        arguments: PgArguments,
+        until: Instant,
+    ) -> Result<Vec<PgRow>, Failure> {
+        let connection = self.connection(until).await?;
+        self.run(connection, sql, arguments).await.0
+    }
+}

@@ -1,0 +1,201 @@
+//! What a failure of the driver means: what kind of thing it is, whether the statement may have had an
+//! effect, and whether it is worth another try.
+
+use oncekey_core::{Effect, ErrorKind, StoreError};
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+
+/// A failed try of a statement.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) effect: Effect,
+    pub(crate) next: Next,
+    /// Whether the connection may be used again.
+    pub(crate) connection: Connection,
+    message: String,
+    source: Option<sqlx::Error>,
+}
+
+/// What to do after a failed try.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// It may pass: the same again, within the deadline (S6).
+    Retry,
+    /// A lock could not be had in time: somebody's open transaction holds a row (T3).
+    Locked,
+    /// One of a batch may have caused it: each alone.
+    Isolate,
+    /// It won't pass.
+    Give,
+}
+
+/// What becomes of the connection that a statement failed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Connection {
+    Good,
+    Broken,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, effect: Effect, next: Next, connection: Connection, message: String) -> Self {
+        Self { kind, effect, next, connection, message, source: None }
+    }
+
+    fn because(mut self, source: sqlx::Error) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// No connection could be had: nothing was sent.
+    pub(crate) fn no_connection(error: sqlx::Error) -> Self {
+        let (next, kind, message) = match &error {
+            sqlx::Error::PoolTimedOut => {
+                (Next::Retry, ErrorKind::Timeout, "no connection of the pool was free in time".to_owned())
+            }
+            sqlx::Error::PoolClosed => (Next::Give, ErrorKind::Unavailable, "the pool is closed".to_owned()),
+            sqlx::Error::Io(io) => {
+                (Next::Retry, ErrorKind::Unavailable, format!("the server can't be reached: {io}"))
+            }
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // Starting up, shutting down, in recovery; too many connections.
+                Some("57P03" | "53300" | "57P01" | "57P02" | "58000") => {
+                    (Next::Retry, ErrorKind::Unavailable, format!("the server refuses: {database}"))
+                }
+                _ => (Next::Give, ErrorKind::Other, format!("the server refuses: {database}")),
+            },
+            other => (Next::Retry, ErrorKind::Unavailable, format!("the server can't be reached: {other}")),
+        };
+        Self::new(kind, Effect::NotApplied, next, Connection::Broken, message).because(error)
+    }
+
+    /// The statement's own deadline passed. The server may apply it yet.
+    pub(crate) fn no_answer() -> Self {
+        let message = "the server did not answer within the statement's deadline".to_owned();
+        Self::new(ErrorKind::Timeout, Effect::Unknown, Next::Retry, Connection::Broken, message)
+    }
+
+    /// A statement failed.
+    ///
+    /// The transaction of a statement ends when the server has read the Sync behind it: rows arrive before
+    /// it is committed. So an answer counts once ReadyForQuery came, and a connection that is lost before
+    /// leaves the effect unknown. An ERROR always means that it was rolled back; a FATAL may have come
+    /// between the commit and its ReadyForQuery.
+    pub(crate) fn of(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &error else {
+            let message = format!("the connection was lost: {error}");
+            let failure =
+                Self::new(ErrorKind::Unavailable, Effect::Unknown, Next::Retry, Connection::Broken, message);
+            return failure.because(error);
+        };
+        let code = database.code().unwrap_or_default().into_owned();
+        let fatal = database
+            .try_downcast_ref::<PgDatabaseError>()
+            .is_none_or(|e| matches!(e.severity(), PgSeverity::Fatal | PgSeverity::Panic));
+        let text = database.message().to_owned();
+        if fatal {
+            let message = format!("the server ended the connection: {text}");
+            return Self::new(
+                ErrorKind::Unavailable,
+                Effect::Unknown,
+                Next::Retry,
+                Connection::Broken,
+                message,
+            )
+            .because(error);
+        }
+        let (kind, next, connection, message) = classify(&code, text);
+        Self::new(kind, Effect::NotApplied, next, connection, message).because(error)
+    }
+
+    /// The same of a statement whose COMMIT was never sent.
+    pub(crate) fn not_applied(mut self) -> Self {
+        self.effect = Effect::NotApplied;
+        self
+    }
+
+    /// The same with a message that helps, if the server's SQLSTATE is `code`.
+    pub(crate) fn explained(mut self, code: &str, message: &str, connection: Connection) -> Self {
+        let database = self.source.as_ref().and_then(sqlx::Error::as_database_error);
+        if database.and_then(|error| error.code()).is_some_and(|found| found == code) {
+            message.clone_into(&mut self.message);
+            self.connection = connection;
+        }
+        self
+    }
+
+    /// As the caller hears it; `before` is the effect of earlier tries (S7).
+    pub(crate) fn into_error(self, operation: &'static str, before: Effect) -> StoreError {
+        let error = StoreError::new(self.kind, operation, self.effect.max(before), self.message);
+        match self.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+
+    /// The same for one of several callers: the source can't be shared.
+    pub(crate) fn to_error(&self, operation: &'static str, before: Effect) -> StoreError {
+        StoreError::new(self.kind, operation, self.effect.max(before), self.message.clone())
+    }
+}
+
+/// An ERROR of the server by its SQLSTATE. Nothing of its statement was applied.
+fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
+    use Connection::{Broken, Good};
+    match code {
+        // Serialization failure, deadlock: under a stricter default isolation than READ COMMITTED.
+        "40001" | "40P01" => (ErrorKind::Unavailable, Next::Retry, Good, text),
+        "55P03" => {
+            let message = "another transaction held the slot's row until the lock timeout".to_owned();
+            (ErrorKind::Timeout, Next::Locked, Good, message)
+        }
+        // Cancelled, by the server's statement_timeout or by an operator.
+        "57014" => (ErrorKind::Timeout, Next::Retry, Good, text),
+        // Read-only: a standby, or default_transaction_read_only. After a failover a new connection may
+        // reach the primary, this one never will.
+        "25006" => (ErrorKind::Unavailable, Next::Give, Broken, read_only()),
+        // The plan of a prepared statement no longer fits the table: a new connection prepares anew.
+        "0A000" if text.contains("cached plan") => (ErrorKind::Unavailable, Next::Retry, Broken, text),
+        // Prepared statements that come and go: a pooler hands each transaction another connection.
+        "26000" | "42P05" | "08P01" => {
+            let message = format!(
+                "{text}: is there a pooler in transaction mode before the server? Then say so, with \
+                 PostgresStoreBuilder::transaction_pooler"
+            );
+            (ErrorKind::Other, Next::Give, Broken, message)
+        }
+        // The table or one of its columns, or its schema, isn't there.
+        "42P01" | "42703" | "3F000" => {
+            let message = format!(
+                "{text}: call ensure_schema() once, or run the SQL of PostgresStoreBuilder::schema_sql with \
+                 your migration tool"
+            );
+            (ErrorKind::SchemaMissing, Next::Give, Good, message)
+        }
+        "42501" => {
+            (ErrorKind::Other, Next::Give, Good, format!("{text}: grant SELECT, INSERT, UPDATE, DELETE"))
+        }
+        // Out of disk, of memory, of what an operator configured.
+        "53100" | "53200" | "53400" => (ErrorKind::Unavailable, Next::Isolate, Good, text),
+        _ => (ErrorKind::Other, Next::Isolate, Good, text),
+    }
+}
+
+/// Of a server that can't be written to.
+pub(crate) fn read_only() -> String {
+    "the server is read-only, a standby perhaps: nothing is read from it either, for it answers from the past; \
+     point the URL at the primary"
+        .to_owned()
+}
+
+/// The caller went away with its runtime, or the runner did.
+pub(crate) fn gone(operation: &'static str, effect: Effect) -> StoreError {
+    StoreError::new(ErrorKind::Unavailable, operation, effect, "the runtime that ran the statement shut down")
+}
+
+pub(crate) fn too_late(operation: &'static str, effect: Effect) -> StoreError {
+    let message = match effect {
+        Effect::NotApplied => "nothing could be sent within the call's deadline",
+        Effect::Unknown => "no answer came within the call's deadline",
+    };
+    StoreError::new(ErrorKind::Timeout, operation, effect, message)
+}

@@ -1,0 +1,461 @@
+//! [`Lane`]: the calls of one kind that wait, and the runners that take all of them into one statement.
+//!
+//! ```text
+//!  call A ──▶┐                      ┌─ A's answer
+//!  call B ──▶┤ queue ▶ one statement of all that waits, on one of a few connections ─┼─ B's answer
+//!  call C ──▶┘                      └─ C's answer
+//! ```
+//!
+//! No timer gathers: whatever arrived while the statements before were under way goes into the next. A lone
+//! call finds an idle connection and goes out at once, by itself.
+//!
+//! **No caller is in the way of its statement.** A runner is a task of its own, which nobody drops half-way:
+//! a caller that goes away leaves an answer that nobody hears, and no connection with half an exchange on it.
+//! A call that nobody waits for any longer, and that hasn't begun, is left out.
+//!
+//! **One alone.** A batch waits for locks only briefly. When it can't have one, or when a row of it makes it
+//! fail, it has changed nothing, and each of its calls goes out again as a statement of its own, beside the
+//! batches. A slot that was locked is remembered for a while: its calls don't join a batch, so that an open
+//! transaction on one slot holds up no other.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oncekey_core::{Effect, Slot, StoreError};
+use sqlx::Postgres;
+use sqlx::error::BoxDynError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::connection::Link;
+use crate::error::{Failure, Next, gone, too_late};
+use crate::statements::Sql;
+
+/// How long a slot that was locked is kept out of batches after its last lock timeout.
+const REMEMBERED: Duration = Duration::from_secs(5);
+/// The first pause after a failure that may pass; each further one is twice as long, up to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// How long a runner waits for a connection before it looks whether anybody still wants it.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// One kind of call: its statement, and what its rows look like.
+pub(crate) trait Operation: Send + Sync + 'static {
+    /// What a call asks, beside its slot.
+    type Asked: Send + Sync + 'static;
+    /// What its statement says.
+    type Said: Send + 'static;
+
+    /// The trait method's name, for errors.
+    fn name(&self) -> &'static str;
+    fn sql(&self) -> &Sql;
+    /// How many bytes it sends, about.
+    fn weight(&self, asked: &Self::Asked) -> usize;
+    /// The arguments for these rows, whose slots are in order and all different.
+    fn bind(
+        &self,
+        rows: &[Row<'_, Self::Asked>],
+        micros: i64,
+        lock_timeout: &str,
+    ) -> Result<PgArguments, BoxDynError>;
+    /// What the statement's rows say of each, in the order in which they were bound.
+    fn read(&self, rows: &[Row<'_, Self::Asked>], found: &[PgRow]) -> Vec<Result<Self::Said, StoreError>>;
+}
+
+/// A call as a row of its batch.
+pub(crate) struct Row<'a, A> {
+    pub(crate) slot: &'a Slot,
+    pub(crate) asked: &'a A,
+}
+
+/// How the calls of all lanes are bounded.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    /// Calls in one statement.
+    pub(crate) batch_rows: usize,
+    /// Bytes of bodies and checkpoints in one statement.
+    pub(crate) batch_bytes: usize,
+    /// Statements of batches at a time, over all lanes.
+    pub(crate) batches: Semaphore,
+    pub(crate) runners: usize,
+    /// Statements of single calls at a time, beside the batches.
+    pub(crate) singles: Semaphore,
+    /// How long a batch waits for one lock.
+    pub(crate) batch_lock_timeout: String,
+    /// How long a single call does.
+    pub(crate) lock_timeout: String,
+    /// Slots that were locked a short while ago, and until when they go alone.
+    pub(crate) locked: Mutex<HashMap<Slot, Instant>>,
+}
+
+impl Bounds {
+    fn is_locked(&self, slot: &Slot) -> bool {
+        let mut locked = held(&self.locked);
+        if locked.is_empty() {
+            return false;
+        }
+        let now = Instant::now();
+        locked.retain(|_, until| *until > now);
+        locked.contains_key(slot)
+    }
+
+    /// Keeps the calls of `slot` out of batches for a while.
+    pub(crate) fn remember(&self, slot: &Slot) {
+        held(&self.locked).insert(slot.clone(), Instant::now() + REMEMBERED);
+    }
+
+    fn forget(&self, slot: &Slot) {
+        let mut locked = held(&self.locked);
+        if !locked.is_empty() {
+            locked.remove(slot);
+        }
+    }
+}
+
+/// A lock that outlives a panic of its holder: what it guards is whole between any two statements.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Call<O: Operation> {
+    slot: Slot,
+    asked: O::Asked,
+    progress: Arc<Progress>,
+    reply: oneshot::Sender<Result<O::Said, Refused>>,
+}
+
+/// What a caller whose deadline passes has to know.
+#[derive(Default)]
+struct Progress {
+    /// A statement with this call is under way, or was and its outcome is unknown.
+    unknown: AtomicBool,
+}
+
+impl Progress {
+    fn effect(&self) -> Effect {
+        if self.unknown.load(Ordering::Acquire) { Effect::Unknown } else { Effect::NotApplied }
+    }
+
+    fn set(&self, effect: Effect) {
+        self.unknown.store(effect == Effect::Unknown, Ordering::Release);
+    }
+}
+
+/// Why a call has no answer.
+pub(crate) enum Refused {
+    /// Somebody's open transaction held the slot's row for as long as a call waits (T3).
+    Locked(StoreError),
+    Failed(StoreError),
+}
+
+/// The queue of one kind of call. Cheap to clone.
+pub(crate) struct Lane<O: Operation>(Arc<Shared<O>>);
+
+struct Shared<O: Operation> {
+    operation: O,
+    link: Link,
+    bounds: Arc<Bounds>,
+    queue: Mutex<Queue<O>>,
+}
+
+struct Queue<O: Operation> {
+    waiting: VecDeque<Call<O>>,
+    runners: usize,
+    /// Failures in a row that may pass.
+    failures: u32,
+}
+
+impl<O: Operation> Clone for Lane<O> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<O: Operation> fmt::Debug for Lane<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("operation", &self.0.operation.name()).finish_non_exhaustive()
+    }
+}
+
+impl<O: Operation> Lane<O> {
+    pub(crate) fn new(operation: O, link: Link, bounds: Arc<Bounds>) -> Self {
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), runners: 0, failures: 0 });
+        Self(Arc::new(Shared { operation, link, bounds, queue }))
+    }
+
+    /// Asks, and waits for the answer until the deadline.
+    pub(crate) async fn call(
+        &self,
+        slot: &Slot,
+        asked: O::Asked,
+        deadline: Instant,
+    ) -> Result<O::Said, Refused> {
+        let name = self.0.operation.name();
+        let (reply, answer) = oneshot::channel();
+        let progress = Arc::new(Progress::default());
+        let call = Call { slot: slot.clone(), asked, progress: Arc::clone(&progress), reply };
+        if self.0.bounds.is_locked(slot) {
+            tokio::spawn(Arc::clone(&self.0).single(call));
+        } else {
+            self.0.enqueue(call);
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Refused::Failed(gone(name, progress.effect()))),
+            Err(_) => Err(Refused::Failed(too_late(name, progress.effect()))),
+        }
+    }
+}
+
+impl<O: Operation> Shared<O> {
+    fn enqueue(self: &Arc<Self>, call: Call<O>) {
+        let mut queue = held(&self.queue);
+        queue.waiting.push_back(call);
+        if queue.runners < self.bounds.runners {
+            queue.runners += 1;
+            drop(queue);
+            tokio::spawn(Runner { shared: Arc::clone(self), counted: true }.run());
+        }
+    }
+
+    /// Takes what waits, up to the bounds, in the order of the slots. The second of two calls for one slot
+    /// waits for the next batch: a statement changes a row once.
+    fn take(&self) -> Vec<Call<O>> {
+        let mut queue = held(&self.queue);
+        let mut batch: Vec<Call<O>> = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < self.bounds.batch_rows {
+            let Some(next) = queue.waiting.front() else { break };
+            let weight = self.operation.weight(&next.asked);
+            if !batch.is_empty() && bytes + weight > self.bounds.batch_bytes {
+                break;
+            }
+            let Some(next) = queue.waiting.pop_front() else { break };
+            if next.reply.is_closed() {
+                continue;
+            }
+            bytes += weight;
+            batch.push(next);
+        }
+        // Stable: of two calls for one slot, the one that came first goes first.
+        batch.sort_by(|a, b| a.slot.cmp(&b.slot));
+        let mut kept: Vec<Call<O>> = Vec::with_capacity(batch.len());
+        let mut later = Vec::new();
+        for call in batch {
+            match kept.last() {
+                Some(last) if last.slot == call.slot => later.push(call),
+                _ => kept.push(call),
+            }
+        }
+        for call in later.into_iter().rev() {
+            queue.waiting.push_front(call);
+        }
+        kept
+    }
+
+    /// Sends these as one statement. What came of it, and the connection if it is still good.
+    async fn send(
+        &self,
+        connection: PoolConnection<Postgres>,
+        batch: &[Call<O>],
+        lock_timeout: &str,
+    ) -> (Result<Vec<Result<O::Said, StoreError>>, Failure>, Option<PoolConnection<Postgres>>) {
+        let rows: Vec<_> = batch.iter().map(|call| Row { slot: &call.slot, asked: &call.asked }).collect();
+        let arguments = match self.operation.bind(&rows, self.link.offset.micros(), lock_timeout) {
+            Ok(arguments) => arguments,
+            Err(error) => {
+                return (Err(Failure::of(sqlx::Error::Encode(error)).not_applied()), Some(connection));
+            }
+        };
+        for call in batch {
+            call.progress.set(Effect::Unknown);
+        }
+        let (ran, connection) = self.link.run(connection, self.operation.sql(), arguments).await;
+        (ran.map(|found| self.operation.read(&rows, &found)), connection)
+    }
+
+    /// A call by itself, beside the batches, made again until it is answered, or nobody waits for it.
+    async fn single(self: Arc<Self>, call: Call<O>) {
+        let Ok(_permit) = self.bounds.singles.acquire().await else { return };
+        let mut failures = 0;
+        let mut effect = call.progress.effect();
+        let batch = [call];
+        while !batch[0].reply.is_closed() {
+            let failure = match self.link.connection(Instant::now() + LOOK).await {
+                Err(failure) => failure,
+                Ok(connection) => match self.send(connection, &batch, &self.bounds.lock_timeout).await.0 {
+                    Ok(mut said) => {
+                        let [call] = batch;
+                        if let Some(said) = said.pop() {
+                            self.bounds.forget(&call.slot);
+                            let _ = call.reply.send(said.map_err(Refused::Failed));
+                        }
+                        return;
+                    }
+                    Err(failure) => failure,
+                },
+            };
+            effect = effect.max(failure.effect);
+            batch[0].progress.set(effect);
+            if failure.next != Next::Retry {
+                let [call] = batch;
+                let locked = failure.next == Next::Locked;
+                let error = failure.into_error(self.operation.name(), effect);
+                if locked {
+                    self.bounds.remember(&call.slot);
+                }
+                let _ = call.reply.send(Err(if locked {
+                    Refused::Locked(error)
+                } else {
+                    Refused::Failed(error)
+                }));
+                return;
+            }
+            pause(failures).await;
+            failures += 1;
+        }
+    }
+}
+
+/// Between two tries of what may pass: a server that starts again is not to be stormed.
+#[allow(clippy::disallowed_methods, reason = "library code that waits for another machine to recover")]
+pub(crate) async fn pause(failures: u32) {
+    tokio::time::sleep(FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LAST_PAUSE)).await;
+}
+
+/// A task that empties a lane's queue. Dropped half-way, with its runtime, it gives its place up.
+struct Runner<O: Operation> {
+    shared: Arc<Shared<O>>,
+    /// Whether it is among the queue's runners.
+    counted: bool,
+}
+
+impl<O: Operation> Drop for Runner<O> {
+    fn drop(&mut self) {
+        if self.counted {
+            held(&self.shared.queue).runners -= 1;
+        }
+    }
+}
+
+impl<O: Operation> Runner<O> {
+    async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut connection = None;
+        while self.is_wanted() {
+            let permit = match shared.bounds.batches.try_acquire() {
+                Ok(permit) => permit,
+                Err(_) => {
+                    // Whoever has a permit needs a connection: nobody waits for one with the other in hand.
+                    connection = None;
+                    match shared.bounds.batches.acquire().await {
+                        Ok(permit) => permit,
+                        Err(_) => return,
+                    }
+                }
+            };
+            let got = match connection.take() {
+                Some(connection) => Ok(connection),
+                None => shared.link.connection(Instant::now() + LOOK).await,
+            };
+            connection = match got {
+                Ok(connection) => {
+                    // What waits is taken now, and not before there is a connection to send it on.
+                    let batch = shared.take();
+                    if batch.is_empty() { Some(connection) } else { self.batch(connection, batch).await }
+                }
+                Err(failure) => {
+                    self.unreachable(&failure);
+                    None
+                }
+            };
+            drop(permit);
+            let failures = held(&shared.queue).failures;
+            if failures > 0 {
+                pause(failures - 1).await;
+            }
+        }
+    }
+
+    /// Whether somebody waits. If nobody does, the place is given up under the same lock: a call that comes
+    /// a moment later starts a runner of its own.
+    fn is_wanted(&mut self) -> bool {
+        let mut queue = held(&self.shared.queue);
+        while queue.waiting.front().is_some_and(|call| call.reply.is_closed()) {
+            queue.waiting.pop_front();
+        }
+        if queue.waiting.is_empty() {
+            queue.runners -= 1;
+            queue.failures = 0;
+            self.counted = false;
+        }
+        self.counted
+    }
+
+    /// No connection: what may pass is waited for, and the rest is everybody's answer.
+    fn unreachable(&self, failure: &Failure) {
+        let mut queue = held(&self.shared.queue);
+        if failure.next == Next::Retry {
+            queue.failures += 1;
+            return;
+        }
+        let waiting = std::mem::take(&mut queue.waiting);
+        drop(queue);
+        for call in waiting {
+            let error = failure.to_error(self.shared.operation.name(), call.progress.effect());
+            let _ = call.reply.send(Err(Refused::Failed(error)));
+        }
+    }
+
+    /// Runs one batch; the connection, if it is still good.
+    async fn batch(
+        &self,
+        connection: PoolConnection<Postgres>,
+        batch: Vec<Call<O>>,
+    ) -> Option<PoolConnection<Postgres>> {
+        let shared = &self.shared;
+        let before: Vec<Effect> = batch.iter().map(|call| call.progress.effect()).collect();
+        let lock_timeout = &shared.bounds.batch_lock_timeout;
+        let (ran, connection) = shared.send(connection, &batch, lock_timeout).await;
+        let failure = match ran {
+            Ok(said) => {
+                held(&shared.queue).failures = 0;
+                for (call, said) in batch.into_iter().zip(said) {
+                    let _ = call.reply.send(said.map_err(Refused::Failed));
+                }
+                return connection;
+            }
+            Err(failure) => failure,
+        };
+        for (call, before) in batch.iter().zip(before) {
+            call.progress.set(before.max(failure.effect));
+        }
+        match failure.next {
+            Next::Retry => {
+                let mut queue = held(&shared.queue);
+                queue.failures += 1;
+                for call in batch.into_iter().rev() {
+                    queue.waiting.push_front(call);
+                }
+            }
+            // Nothing of it was applied. A batch of one that was locked waited only briefly.
+            Next::Locked | Next::Isolate if batch.len() > 1 || failure.next == Next::Locked => {
+                for call in batch {
+                    tokio::spawn(Arc::clone(shared).single(call));
+                }
+            }
+            Next::Locked | Next::Isolate | Next::Give => {
+                for call in batch {
+                    let error = failure.to_error(shared.operation.name(), call.progress.effect());
+                    let _ = call.reply.send(Err(Refused::Failed(error)));
+                }
+            }
+        }
+        connection
+    }
+}

@@ -1,0 +1,10 @@
+//! The suite, on a table that is divided by the hash of the slot.
+
+mod common;
+
+use oncekey_postgres::PostgresStore;
+
+fn main() {
+    let partitioned = || PostgresStore::builder().partitions(4);
+    oncekey_conformance::main(common::suite::Tables::shared("postgres, partitioned", partitioned).unwrap());
+}
