@@ -144,3 +144,37 @@ fn an_operation_as_a_value_is_the_function_of_its_name() {
     let purged = step(record, &Operation::Purge { fence: grant.fence }, now);
     assert_eq!((purged.change, purged.answer), (Change::Delete, Answer::Purge(true)));
 }
+
+#[test]
+fn q2_what_ends_a_hold_wakes_and_what_goes_on_does_not() {
+    let (now, [take_over, refuse]) = (at(START), BOTH);
+    let (held, grant) = OneSlot::begun(take_over);
+    let record = held.record.as_ref();
+    let (taken_over, _, b) = OneSlot::taken_over();
+    let (not_begun, refused) = OneSlot::held(refuse);
+    let resolve_late = |resolution| resolve(record, held.seen(), &resolution, at(START + LEASE)).change;
+    for (what, change) in [
+        ("complete", complete(record, &grant, &completion(200), now).change),
+        ("release", release(record, &grant, now).change),
+        ("release in doubt", release(taken_over.record.as_ref(), &b, taken_over.now).change),
+        ("hand over", renew(record, &grant, &Renewal::hand_over(), now).change),
+        (
+            "hand over, not begun",
+            renew(not_begun.record.as_ref(), &refused, &Renewal::hand_over(), now).change,
+        ),
+        ("resolve to complete", resolve_late(Resolution::Complete(completion(200)))),
+        ("resolve to release", resolve_late(Resolution::Release)),
+        ("purge", purge(record, grant.fence).change),
+    ] {
+        assert!(change.wakes(), "{what}: {change:?}");
+    }
+    for (what, change) in [
+        ("reserve", reserve_or_fetch(None, B, &request(take_over), now).change),
+        ("retry", reserve_or_fetch(record, A, &request(take_over), now).change),
+        ("takeover", reserve_or_fetch(record, B, &request(take_over), at(START + LEASE)).change),
+        ("renew", renew(record, &grant, &heartbeat(99), now).change),
+        ("complete by a stranger", complete(None, &grant, &completion(200), now).change),
+    ] {
+        assert!(!change.wakes(), "{what}: {change:?}");
+    }
+}
