@@ -248,8 +248,10 @@ fn an_answer_is_delayed_and_in_order() {
 
 #[test]
 fn clients_of_a_server_that_is_not_there_are_reset() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let proxy = Proxy::before(nobody).unwrap();
+    // It refuses, and nobody else is given its port.
+    let nobody = Proxy::before(Echo::start().address).unwrap();
+    nobody.refuse().unwrap();
+    let proxy = Proxy::before(nobody.address()).unwrap();
     assert_eq!(client(&proxy).read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert_eq!(proxy.open(), 0);
 }
@@ -276,8 +278,6 @@ fn a_dropped_proxy_takes_its_connections_with_it() {
     let proxy = Proxy::before(echo.address).unwrap();
     let mut open = client(&proxy);
     assert_eq!(answer(&mut open, "a"), "a");
-    let address = proxy.address();
     drop(proxy);
     assert_eq!(open.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }

@@ -24,7 +24,8 @@ pub(super) fn open(shared: &Arc<Shared>, client: TcpStream, target: &Target) -> 
         plan.accepted += 1;
         let id = plan.accepted;
         let ends = [None, Some(Arc::clone(&client))];
-        plan.links.insert(id, Link { ends, lanes: Default::default(), stranded: Default::default() });
+        let (lanes, stranded) = Default::default();
+        plan.links.insert(id, Link { ends, lanes, stranded, cut: false });
         id
     });
     let (shared, target) = (Arc::clone(shared), target.clone());

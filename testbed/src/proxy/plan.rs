@@ -66,6 +66,8 @@ pub(super) struct Link {
     pub(super) ends: [Option<Arc<Stream>>; 2],
     pub(super) lanes: [Lane; 2],
     pub(super) stranded: Stranded,
+    /// It is being cut: nothing passes any more, so that no answer overtakes the cut.
+    pub(super) cut: bool,
 }
 
 /// Whether a link's requests are held for themselves, whatever becomes of the rules.
@@ -109,7 +111,8 @@ pub(super) enum Step {
 impl Plan {
     /// What to do next with a link's bytes of this direction.
     pub(super) fn step(&mut self, link: u64, direction: Direction, now: Instant) -> Step {
-        let Some(link) = self.links.get_mut(&link) else { return Step::Gone };
+        let link = self.links.get_mut(&link).filter(|link| !link.cut);
+        let Some(link) = link else { return Step::Gone };
         let held = match link.stranded {
             Stranded::No => self.hold[direction.at()],
             Stranded::Waiting => direction == ToServer,
@@ -140,6 +143,7 @@ impl Plan {
         lane.forwarded += passes as u64;
         lane.writing = true;
         if cut.is_some() {
+            link.cut = true;
             self.cuts += 1;
         }
         if once.is_some_and(|once| once.left == passes as u64) {
@@ -195,7 +199,8 @@ mod tests {
 
     /// A plan with the link 0, which has these bytes to the client.
     fn with(pieces: &[&str]) -> Plan {
-        let mut link = Link { ends: [None, None], lanes: Default::default(), stranded: Stranded::No };
+        let (lanes, stranded) = Default::default();
+        let mut link = Link { ends: [None, None], lanes, stranded, cut: false };
         let pieces = pieces.iter().map(|piece| (Instant::now(), piece.as_bytes().to_vec()));
         link.lanes[ToClient.at()].queue.extend(pieces);
         Plan { links: [(0, link)].into(), ..Plan::default() }
@@ -207,6 +212,7 @@ mod tests {
         while let Step::Write(bytes, ending) = plan.step(0, ToClient, Instant::now()) {
             all.push(String::from_utf8(bytes).unwrap());
             if ending.is_some() {
+                assert_eq!(plan.step(0, ToServer, Instant::now()), Step::Gone);
                 return (all, ending);
             }
         }
