@@ -5,6 +5,7 @@ mod guards;
 mod lint;
 mod range;
 mod readme;
+mod servers;
 mod step;
 mod test;
 mod tidy;

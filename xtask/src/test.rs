@@ -4,13 +4,15 @@ use serde_json::Value;
 
 use crate::range;
 use crate::readme;
+use crate::servers;
 use crate::step::Step;
 use crate::tools::{self, list, text};
 
-/// All of them. What needs a server gets a step of its own here, which starts the server or says how to
-/// install it; nothing is skipped where one is missing.
+/// All of them. The tests start the servers that they need; nothing is skipped where one isn't installed.
 pub(crate) fn steps() -> Vec<Step> {
     let mut steps = vec![
+        // First: what the others start.
+        Step::new("servers", servers::install),
         // Unit tests, integration tests, the conformance suites and doctests; examples are built.
         Step::cargo("workspace", ["test", "--workspace", "--all-features", "--no-fail-fast"]),
         Step::new("examples", examples),
