@@ -56,7 +56,7 @@ pub use blocking::BlockingSqliteStore;
 pub use connection::{Durability, SqliteStoreBuilder};
 pub use error::WriteError;
 pub use store::SqliteStore;
-pub use transaction::{InTxError, OnceTx};
+pub use transaction::OnceTx;
 
 pub use oncekey_core::*;
 /// The driver, for the types of [`SqliteStore::write`] and [`SqliteStore::once`].

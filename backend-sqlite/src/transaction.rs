@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use oncekey_core::{
-    CompleteOutcome, Completion, Effect, ErrorKind, Grant, IdempotencyRecord, Loss, ReservationOutcome,
-    ReserveRequest, Slot, StoreError, Token,
+    Completion, Effect, ErrorKind, Grant, InTxError, ReservationOutcome, ReserveRequest, Slot, StoreError,
+    Token,
 };
 use rusqlite::{Connection, DropBehavior, Transaction, TransactionBehavior};
 
@@ -19,45 +19,6 @@ use crate::error::{WriteError, store_error};
 use crate::statements as sql;
 use crate::store::SqliteStore;
 use crate::worker::LOCK_SLICE;
-
-/// Why a completion inside a transaction is not to be committed (T1). With `?` the transaction rolls back.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum InTxError {
-    /// The grant is held no longer: somebody else's work counts.
-    Lost(Loss),
-    /// This grant has stored an answer already: the transaction is being made again after a COMMIT whose
-    /// answer was lost. Here is what was stored.
-    AlreadyStored(Box<IdempotencyRecord>),
-    /// The store failed. Nothing is committed unless the caller does it.
-    Store(StoreError),
-}
-
-impl fmt::Display for InTxError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost(Loss::Gone) => f.write_str("the reservation is gone: roll back"),
-            Self::Lost(Loss::TakenOver) => f.write_str("the reservation was taken over: roll back"),
-            Self::AlreadyStored(_) => f.write_str("this reservation was completed before: roll back"),
-            Self::Store(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for InTxError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Store(error) => Some(error),
-            Self::Lost(_) | Self::AlreadyStored(_) => None,
-        }
-    }
-}
-
-impl From<StoreError> for InTxError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
 
 impl SqliteStore {
     /// Reserves inside the caller's transaction: the grant exists for others from its commit (T2). The
@@ -102,16 +63,11 @@ impl SqliteStore {
         self.check("complete_in", completion)?;
         self.join(tx, "complete_in")?;
         let ran = calls::complete(tx, slot, grant, completion, self.clock().now());
-        match ran.unwrap_or_else(|error| Err(in_transaction("complete_in", error)))? {
-            CompleteOutcome::Stored => {
-                if self.writer().is_here() {
-                    self.completed_here(slot);
-                }
-                Ok(())
-            }
-            CompleteOutcome::AlreadyStored(record) => Err(InTxError::AlreadyStored(Box::new(record))),
-            CompleteOutcome::Lost(loss) => Err(InTxError::Lost(loss)),
+        InTxError::unless_stored(ran.unwrap_or_else(|error| Err(in_transaction("complete_in", error)))?)?;
+        if self.writer().is_here() {
+            self.completed_here(slot);
         }
+        Ok(())
     }
 
     /// Reserves, works and answers in one transaction and one flush: exactly once, as far as the work's

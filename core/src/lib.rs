@@ -40,6 +40,7 @@ mod error;
 #[cfg(feature = "test-util")]
 mod faulty;
 mod fingerprint;
+mod in_tx;
 mod memory;
 mod outcome;
 mod record;
@@ -62,6 +63,7 @@ pub use error::{Effect, ErrorKind, InvalidInput, StoreError};
 #[cfg(feature = "test-util")]
 pub use faulty::{Fault, Faulty, Gate, Method, Odds};
 pub use fingerprint::{Fingerprint, FingerprintBuilder};
+pub use in_tx::InTxError;
 pub use memory::{DEFAULT_CAPACITY, DEFAULT_CAPACITY_BYTES, MemoryStore, MemoryStoreBuilder};
 pub use outcome::{
     CompleteOutcome, InFlight, Lapsed, Loss, ReleaseOutcome, RenewOutcome, Renewed, ReservationOutcome,
