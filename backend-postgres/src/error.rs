@@ -115,11 +115,23 @@ impl Failure {
 
     /// The same with a message that helps, if the server's SQLSTATE is `code`.
     pub(crate) fn explained(mut self, code: &str, message: &str, connection: Connection) -> Self {
-        let database = self.source.as_ref().and_then(sqlx::Error::as_database_error);
-        if database.and_then(|error| error.code()).is_some_and(|found| found == code) {
+        if self.code().is_some_and(|found| found == code) {
             message.clone_into(&mut self.message);
             self.connection = connection;
         }
+        self
+    }
+
+    /// The server's SQLSTATE.
+    pub(crate) fn code(&self) -> Option<String> {
+        let database = self.source.as_ref().and_then(sqlx::Error::as_database_error);
+        database.and_then(|error| error.code()).map(|code| code.into_owned())
+    }
+
+    /// Of a COMMIT whose answer was lost, and of which it was found out since that nothing of it is there.
+    pub(crate) fn settled(mut self) -> Self {
+        self.effect = Effect::NotApplied;
+        "the transaction was not committed: make it again".clone_into(&mut self.message);
         self
     }
 

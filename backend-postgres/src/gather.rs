@@ -109,7 +109,7 @@ impl Bounds {
         held(&self.locked).insert(slot.clone(), Instant::now() + REMEMBERED);
     }
 
-    fn forget(&self, slot: &Slot) {
+    pub(crate) fn forget(&self, slot: &Slot) {
         let mut locked = held(&self.locked);
         if !locked.is_empty() {
             locked.remove(slot);
@@ -186,6 +186,10 @@ impl<O: Operation> Lane<O> {
     pub(crate) fn new(operation: O, link: Link, bounds: Arc<Bounds>) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), runners: 0, failures: 0 });
         Self(Arc::new(Shared { operation, link, bounds, queue }))
+    }
+
+    pub(crate) fn operation(&self) -> &O {
+        &self.0.operation
     }
 
     /// Asks, and waits for the answer until the deadline.

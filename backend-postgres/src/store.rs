@@ -53,6 +53,49 @@ pub(crate) struct Inner {
     lookup: Lane<Looking>,
 }
 
+/// What a reserve does with what a statement said.
+pub(crate) enum Ask<'a> {
+    Answer(Result<ReservationOutcome, StoreError>),
+    /// Nothing is settled yet: this statement is next.
+    Again(&'a Lane<Reserving>),
+}
+
+impl Inner {
+    /// The answer to a reserve, or the statement that is next.
+    pub(crate) fn next(&self, said: Said, token: Token, request: &ReserveRequest) -> Ask<'_> {
+        match said {
+            Said::Fresh(fence) => {
+                let grant = Grant::new(token, fence, 1, request.terms.policy(), None);
+                Ask::Answer(Ok(ReservationOutcome::Reserved(grant)))
+            }
+            Said::Written { record, .. } => Ask::Answer(granted(record)),
+            Said::There { now, record } => {
+                let step = state::reserve_or_fetch(Some(&record), token, request, now);
+                if step.change == Change::Keep {
+                    return Ask::Answer(step.answer.map_err(StoreError::from));
+                }
+                // The statement that may write over such a row looks again, under its lock.
+                Ask::Again(match &record {
+                    expired if expired.is_expired(now) => &self.reserve_again,
+                    Record::Pending(pending) if pending.token == token => &self.retry,
+                    Record::Pending(_) => &self.take_over,
+                    Record::Completed(_) | Record::Released(_) => &self.reserve_again,
+                })
+            }
+            // R8: written after the statement's snapshot, or deleted before it was locked.
+            Said::Nothing => Ask::Again(&self.reserve),
+        }
+    }
+
+    pub(crate) fn reserving(&self) -> &Reserving {
+        self.reserve.operation()
+    }
+
+    pub(crate) fn completing(&self) -> &Holding<Completion> {
+        self.complete.operation()
+    }
+}
+
 /// What the builder leaves to the store.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -109,7 +152,7 @@ impl PostgresStore {
             hand_over: holding("renew", &statements.hand_over, &link, &bounds),
             release: holding("release", &statements.release, &link, &bounds),
             lookup: Lane::new(Looking { sql: statements.lookup.clone() }, link.clone(), Arc::clone(&bounds)),
-            wake: Wake::new(&link, &layout.table, settings.notifications),
+            wake: Wake::new(&link, &layout.table, &statements.notify, settings.notifications),
             statements,
             link,
             layout,
@@ -153,28 +196,10 @@ impl PostgresStore {
                 }
                 Err(Refused::Failed(error)) => return Err(error),
             };
-            lane = match said {
-                Said::Fresh(fence) => {
-                    let grant = Grant::new(token, fence, 1, request.terms.policy(), None);
-                    return Ok(ReservationOutcome::Reserved(grant));
-                }
-                Said::Written { record, .. } => return granted(record),
-                Said::There { now, record } => {
-                    let step = state::reserve_or_fetch(Some(&record), token, request, now);
-                    if step.change == Change::Keep {
-                        return step.answer.map_err(StoreError::from);
-                    }
-                    // The statement that may write over such a row looks again, under its lock.
-                    match &record {
-                        expired if expired.is_expired(now) => &inner.reserve_again,
-                        Record::Pending(pending) if pending.token == token => &inner.retry,
-                        Record::Pending(_) => &inner.take_over,
-                        Record::Completed(_) | Record::Released(_) => &inner.reserve_again,
-                    }
-                }
-                // R8: written after the statement's snapshot, or deleted before it was locked.
-                Said::Nothing => &inner.reserve,
-            };
+            match inner.next(said, token, request) {
+                Ask::Answer(answer) => return answer,
+                Ask::Again(other) => lane = other,
+            }
         }
         Err(too_late(RESERVE, Effect::NotApplied))
     }
@@ -205,7 +230,7 @@ fn holding<A: More>(name: &'static str, sql: &Sql, link: &Link, bounds: &Arc<Bou
 }
 
 /// The grant of a record that a statement has just written.
-pub(crate) fn granted(record: Option<Record>) -> Result<ReservationOutcome, StoreError> {
+fn granted(record: Option<Record>) -> Result<ReservationOutcome, StoreError> {
     match record {
         Some(Record::Pending(p)) => {
             let grant = Grant::new(p.token, p.fence, p.attempt, p.policy, p.checkpoint);

@@ -1,0 +1,386 @@
+//! In the caller's own transaction (T1 to T5): the answer and the business write, both or neither.
+//!
+//! Each of our statements runs behind a savepoint: what fails leaves the transaction as it was, usable, and
+//! outside a transaction the savepoint itself is refused. The lock timeout that it sets is set back.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use oncekey_core::state;
+use oncekey_core::{
+    Completion, Effect, Entry, ErrorKind, Fence, Grant, IdempotencyStore, InFlight, InTxError, Loss,
+    ReservationOutcome, ReserveRequest, Slot, StoreError, Token,
+};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
+use tokio::time::Instant;
+
+use crate::calls::{Own, Reserve, Said};
+use crate::error::{Failure, Next, too_late};
+use crate::gather::{Operation, Row, pause};
+use crate::identifier::literal;
+use crate::store::{Ask, PostgresStore, kept, seen};
+
+const RESERVE_IN: &str = "reserve_in";
+const COMPLETE_IN: &str = "complete_in";
+const ONCE: &str = "once";
+
+impl PostgresStore {
+    /// Reserves inside the caller's transaction: the grant exists for others from its commit (T2), and its
+    /// lease counts from this call. The answer holds only if the transaction commits.
+    ///
+    /// A slot that another open transaction holds answers InFlight after the lock timeout (T3): somebody is
+    /// at work there. The transaction is at READ COMMITTED (T4); under a stricter isolation a failure that
+    /// says so means that the whole transaction is to be made again.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the transaction is as it was, and can go on.
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where the connection is in no transaction.
+    pub async fn reserve_in(
+        &self,
+        tx: &mut PgConnection,
+        slot: &Slot,
+        token: Token,
+        request: &ReserveRequest,
+    ) -> Result<ReservationOutcome, StoreError> {
+        self.reserve_numbered(tx, slot, token, request).await.map(|(outcome, _)| outcome)
+    }
+
+    /// Completes inside the caller's transaction: the answer is stored with the business write, both or
+    /// neither (T1).
+    ///
+    /// What was reserved with [`IdempotencyStore`](oncekey_core::IdempotencyStore) is completed here. Stop the
+    /// heartbeat before (T4): it would wait for this transaction's row. Callers that wait are woken by
+    /// [`wake`](Self::wake), called once the transaction is committed; without it they find the answer at
+    /// their next look.
+    ///
+    /// # Errors
+    /// [`InTxError`] whenever this call did not store the answer, so that `?` rolls back.
+    pub async fn complete_in(
+        &self,
+        tx: &mut PgConnection,
+        slot: &Slot,
+        grant: &Grant,
+        completion: &Completion,
+    ) -> Result<(), InTxError> {
+        self.complete_numbered(tx, slot, grant, completion, None).await
+    }
+
+    /// Reserves, works and answers in one transaction and one flush: exactly once, as far as the work's
+    /// effects are in this database. A crash leaves nothing, and nobody has to wait for a lease.
+    ///
+    /// Takes a transaction of the caller's, at READ COMMITTED. `Reserved` gives it back as [`OnceTx`], which
+    /// only its own [`commit`](OnceTx::commit) commits; any other outcome has rolled it back. A duplicate
+    /// waits for a transaction that is under way at most the lock timeout, then hears InFlight, or the
+    /// replay.
+    ///
+    /// ```no_run
+    /// # async fn pay(store: oncekey_postgres::PostgresStore, bank: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// use oncekey_postgres::*;
+    ///
+    /// let slot = Principal::new("shop-17")?.slot("order-4711")?;
+    /// let request = ReserveRequest::new(Fingerprint::builder("pay/v1").part("9 EUR").finish(), Terms::default());
+    ///
+    /// match store.once(bank.begin().await?, &slot, &request).await? {
+    ///     ReservationOutcome::Reserved(mut once) => {
+    ///         sqlx::query("UPDATE accounts SET cents = cents - 900 WHERE id = 17").execute(&mut *once).await?;
+    ///         once.commit(&Completion::new(StoredResponse::new(201, "", "paid"))).await?;
+    ///     }
+    ///     ReservationOutcome::Replay(record) => println!("paid before: {:?}", record.response),
+    ///     other => println!("not now: {other:?}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`StoreError`]; the transaction is rolled back.
+    pub async fn once<'c>(
+        &self,
+        mut tx: Transaction<'c, Postgres>,
+        slot: &Slot,
+        request: &ReserveRequest,
+    ) -> Result<ReservationOutcome<OnceTx<'c>>, StoreError> {
+        let token = Token::fresh();
+        match self.reserve_numbered(&mut tx, slot, token, request).await? {
+            (ReservationOutcome::Reserved(grant), number) => {
+                // This process's own calls for the slot go by themselves from the start: no batch waits with
+                // them.
+                self.inner().bounds.remember(slot);
+                let (store, slot, request) = (self.clone(), slot.clone(), *request);
+                Ok(ReservationOutcome::Reserved(OnceTx { store, slot, request, grant, number, tx }))
+            }
+            (other, _) => {
+                tx.rollback()
+                    .await
+                    .map_err(|error| Failure::of(error).into_error(ONCE, Effect::NotApplied))?;
+                Ok(without_grant(other))
+            }
+        }
+    }
+
+    /// Wakes whoever waits for `slot`, here and in other processes: after the commit of a transaction with
+    /// [`complete_in`](Self::complete_in) or [`reserve_in`](Self::reserve_in).
+    pub fn wake(&self, slot: &Slot) {
+        self.inner().bounds.forget(slot);
+        self.inner().wake.changed(slot);
+    }
+
+    /// The outcome, and the number of the transaction if it has one.
+    async fn reserve_numbered(
+        &self,
+        tx: &mut PgConnection,
+        slot: &Slot,
+        token: Token,
+        request: &ReserveRequest,
+    ) -> Result<(ReservationOutcome, Number), StoreError> {
+        let inner = self.inner();
+        let deadline = self.deadline();
+        let asked = Reserve { fingerprint: request.fingerprint, token, terms: request.terms };
+        let mut statement = inner.reserving();
+        while Instant::now() < deadline {
+            let (said, number) = match self.in_tx(tx, statement, slot, &asked, RESERVE_IN, None).await? {
+                Ok(said) => said,
+                Err(failure) if failure.next == Next::Locked => {
+                    let busy = InFlight::new(inner.settings.lock_timeout);
+                    return Ok((ReservationOutcome::InFlight(busy), None));
+                }
+                Err(failure) => return Err(failure.into_error(RESERVE_IN, Effect::NotApplied)),
+            };
+            match inner.next(said, token, request) {
+                Ask::Answer(answer) => return answer.map(|outcome| (outcome, number)),
+                Ask::Again(lane) => statement = lane.operation(),
+            }
+        }
+        Err(too_late(RESERVE_IN, Effect::NotApplied))
+    }
+
+    /// Completes, in the transaction of this number if one is given.
+    async fn complete_numbered(
+        &self,
+        tx: &mut PgConnection,
+        slot: &Slot,
+        grant: &Grant,
+        completion: &Completion,
+        number: Option<&str>,
+    ) -> Result<(), InTxError> {
+        self.check(COMPLETE_IN, completion)?;
+        let own = Own { token: grant.token, fence: grant.fence, more: completion.clone() };
+        let said = self.in_tx(tx, self.inner().completing(), slot, &own, COMPLETE_IN, number).await?;
+        let (said, _) = said.map_err(|failure| failure.into_error(COMPLETE_IN, Effect::NotApplied))?;
+        if matches!(said, Said::Written { .. }) {
+            return Ok(());
+        }
+        let (record, now) = seen(said);
+        InTxError::unless_stored(kept(state::complete(record.as_ref(), grant, completion, now), COMPLETE_IN)?)
+    }
+
+    /// One statement for one slot, behind a savepoint. An outer error is one that leaves the transaction
+    /// unusable, or none to begin with.
+    async fn in_tx<O: Operation>(
+        &self,
+        tx: &mut PgConnection,
+        operation: &O,
+        slot: &Slot,
+        asked: &O::Asked,
+        name: &'static str,
+        number: Option<&str>,
+    ) -> Result<Result<(O::Said, Number), Failure>, StoreError> {
+        let inner = self.inner();
+        let broken = |failure: Failure| failure.into_error(name, Effect::NotApplied);
+        let rows = [Row { slot, asked }];
+        let bound = operation.bind(&rows, inner.link.offset.micros(), &inner.bounds.lock_timeout);
+        let arguments = bound.map_err(|error| broken(Failure::of(sqlx::Error::Encode(error))))?;
+
+        let before = run(tx, BEFORE.to_owned()).await.map_err(|failure| not_in_transaction(failure, name))?;
+        let before = before.first();
+        if number.is_some() && number != before.and_then(|row| text(row, 1)).as_deref() {
+            let message =
+                "the transaction that reserved was ended by hand: nothing may be committed in another one";
+            return Err(StoreError::new(ErrorKind::InvalidInput, name, Effect::NotApplied, message));
+        }
+        let lock_timeout = before.and_then(|row| text(row, 0)).unwrap_or_else(|| "0".to_owned());
+
+        match operation.sql().fetch(tx, arguments, !inner.link.pooled).await {
+            Ok(found) => {
+                let after = format!(
+                    "RELEASE SAVEPOINT oncekey; \
+                     SELECT set_config('lock_timeout', {}, true), pg_current_xact_id_if_assigned()::text",
+                    literal(&lock_timeout)
+                );
+                let after = run(tx, after).await.map_err(broken)?;
+                let number = after.first().and_then(|row| text(row, 1));
+                let said = operation.read(&rows, &found).pop();
+                said.unwrap_or_else(|| Err(too_late(name, Effect::NotApplied))).map(|said| Ok((said, number)))
+            }
+            Err(error) => {
+                let failure = Failure::of(error).not_applied();
+                // It takes the lock timeout back as well.
+                run(tx, BACK.to_owned()).await.map_err(broken)?;
+                Ok(Err(failure))
+            }
+        }
+    }
+}
+
+/// The number of a transaction, once it has written; none before.
+type Number = Option<String>;
+
+const BEFORE: &str = "SAVEPOINT oncekey; \
+    SELECT current_setting('lock_timeout'), pg_current_xact_id_if_assigned()::text";
+const BACK: &str = "ROLLBACK TO SAVEPOINT oncekey; RELEASE SAVEPOINT oncekey";
+
+/// An outcome that holds no grant, for whoever would have held something else.
+fn without_grant<H>(outcome: ReservationOutcome) -> ReservationOutcome<H> {
+    match outcome {
+        ReservationOutcome::Replay(record) => ReservationOutcome::Replay(record),
+        ReservationOutcome::Conflict => ReservationOutcome::Conflict,
+        ReservationOutcome::Indeterminate(lapsed) => ReservationOutcome::Indeterminate(lapsed),
+        ReservationOutcome::InFlight(busy) => ReservationOutcome::InFlight(busy),
+        // The caller has taken this one out.
+        ReservationOutcome::Reserved(_) => ReservationOutcome::Conflict,
+    }
+}
+
+async fn run(tx: &mut PgConnection, sql: String) -> Result<Vec<PgRow>, Failure> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(tx).await;
+    rows.map_err(|error| Failure::of(error).not_applied())
+}
+
+fn text(row: &PgRow, column: usize) -> Option<String> {
+    row.try_get_raw(column).ok()?.as_str().ok().map(str::to_owned)
+}
+
+/// Why a savepoint could not be set.
+fn not_in_transaction(failure: Failure, name: &'static str) -> StoreError {
+    let refuse = |message| StoreError::new(ErrorKind::InvalidInput, name, Effect::NotApplied, message);
+    match failure.code().as_deref() {
+        // Outside, each statement would be committed by itself, and the answer without the business write.
+        Some("25P01") => refuse("the connection is in no transaction: begin one, or it was ended already"),
+        Some("25P02") => refuse("the transaction has failed already: roll it back"),
+        _ => failure.into_error(name, Effect::NotApplied),
+    }
+}
+
+/// A transaction that holds a reservation: work in it, then [`commit`](Self::commit) the answer with the
+/// work. Dropping it rolls everything back, the reservation too.
+#[must_use = "dropping it rolls back: commit the answer"]
+pub struct OnceTx<'c> {
+    store: PostgresStore,
+    slot: Slot,
+    request: ReserveRequest,
+    grant: Grant,
+    /// The transaction's number: nothing is committed in another one.
+    number: Number,
+    tx: Transaction<'c, Postgres>,
+}
+
+impl OnceTx<'_> {
+    /// What was granted: attempt, fence, a predecessor's checkpoint.
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// Stores the answer, and commits it with everything that was done in the transaction.
+    ///
+    /// When the answer to COMMIT is lost, it asks the store again with its own token (T5), which waits for the
+    /// transaction to end: `Ok` means committed, also then.
+    ///
+    /// # Errors
+    /// [`InTxError`]; nothing is committed, unless its effect is
+    /// [`Unknown`](Effect::Unknown): then the server could not be asked within the call deadline, and
+    /// [`PostgresStore::once`] tells later whether the answer is there.
+    pub async fn commit(self, completion: &Completion) -> Result<(), InTxError> {
+        let Self { store, slot, request, grant, number, mut tx } = self;
+        store.complete_numbered(&mut tx, &slot, &grant, completion, number.as_deref()).await?;
+        if let Err(error) = tx.commit().await {
+            let failure = Failure::of(error);
+            if failure.effect == Effect::NotApplied {
+                store.inner().bounds.forget(&slot);
+                return Err(failure.into_error(ONCE, Effect::NotApplied).into());
+            }
+            store.settle(&slot, &request, &grant, failure).await?;
+        }
+        store.wake(&slot);
+        Ok(())
+    }
+
+    /// Rolls everything back.
+    ///
+    /// # Errors
+    /// [`StoreError`] when even that failed; nothing is committed all the same.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        let rolled_back = self.tx.rollback().await;
+        self.store.wake(&self.slot);
+        rolled_back.map_err(|error| Failure::of(error).into_error(ONCE, Effect::NotApplied))
+    }
+}
+
+impl PostgresStore {
+    /// After a COMMIT whose answer was lost: whether it was committed (T5).
+    async fn settle(
+        &self,
+        slot: &Slot,
+        request: &ReserveRequest,
+        grant: &Grant,
+        lost: Failure,
+    ) -> Result<(), InTxError> {
+        let deadline = self.deadline();
+        let mut tries = 0;
+        while Instant::now() < deadline {
+            let outcome = self.reserve_or_fetch(slot, grant.token, request).await;
+            match outcome {
+                Ok(ReservationOutcome::Replay(record)) if record.fence == grant.fence => return Ok(()),
+                // Nothing of the transaction is there: this reserve made a grant of its own, for nothing.
+                Ok(ReservationOutcome::Reserved(anew)) => {
+                    let released = self.release(slot, &anew).await;
+                    drop(released);
+                    return Err(lost.settled().into_error(ONCE, Effect::NotApplied).into());
+                }
+                Ok(ReservationOutcome::Replay(_) | ReservationOutcome::Conflict) => {
+                    return Err(InTxError::Lost(Loss::TakenOver));
+                }
+                // The transaction may be open on the server still; but a later grant says that it isn't there.
+                Ok(ReservationOutcome::InFlight(_) | ReservationOutcome::Indeterminate(_)) => {
+                    let entry = self.lookup(slot).await;
+                    if entry.is_ok_and(|entry| entry.is_some_and(|entry| fence_of(&entry) > grant.fence)) {
+                        return Err(InTxError::Lost(Loss::TakenOver));
+                    }
+                }
+                Err(_) => {}
+            }
+            pause(tries).await;
+            tries += 1;
+        }
+        Err(lost.into_error(ONCE, Effect::Unknown).into())
+    }
+}
+
+/// To the connection, and not to the transaction: nothing but [`OnceTx::commit`] commits, unless the work
+/// executes a `COMMIT` of its own, which `commit` then refuses to build on.
+impl Deref for OnceTx<'_> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.tx
+    }
+}
+
+impl DerefMut for OnceTx<'_> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+}
+
+impl fmt::Debug for OnceTx<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnceTx").field("slot", &self.slot).field("grant", &self.grant).finish_non_exhaustive()
+    }
+}
+
+fn fence_of(entry: &Entry) -> Fence {
+    match entry {
+        Entry::Pending(pending) => pending.fence,
+        Entry::Completed(record) => record.fence,
+    }
+}
