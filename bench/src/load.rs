@@ -113,6 +113,11 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_time().build()?)
 }
 
+/// The same for stores that are reached through sockets.
+pub(crate) fn runtime_with_io() -> Result<Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?)
+}
+
 /// What was done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
@@ -139,10 +144,22 @@ pub(crate) async fn drive<C: Contestant>(
     callers: usize,
     span: Span,
 ) -> Result<Done, Failure> {
+    drive_each(std::slice::from_ref(store), items, from, work, callers, span).await
+}
+
+/// The same where each caller has one of these stores, in turn.
+pub(crate) async fn drive_each<C: Contestant>(
+    stores: &[Arc<C>],
+    items: &Arc<[C::Item]>,
+    from: usize,
+    work: Work,
+    callers: usize,
+    span: Span,
+) -> Result<Done, Failure> {
     let begun = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|caller| {
-            let (store, items) = (Arc::clone(store), Arc::clone(items));
+            let (store, items) = (Arc::clone(&stores[caller % stores.len()]), Arc::clone(items));
             tokio::spawn(async move {
                 let mut operations = 0;
                 let share = match span {

@@ -37,6 +37,9 @@ fn run() -> Result<(), Failure> {
     if plan.sqlite && plan.growth {
         sections.push(engines::growth::measure(&plan)?);
     }
+    if plan.postgres {
+        sections.push(engines::postgres::measure(&plan)?);
+    }
     if plan.memory {
         sections.push(engines::memory::measure(&plan)?);
     }

@@ -12,12 +12,13 @@ Measures oncekey beside its limits and its peers, in one run.
 
   cargo xtask bench ENGINE.. [OPTIONS]
 
-ENGINE            sqlite, memory
+ENGINE            sqlite, postgres, memory
 --quick           a smoke run of a few seconds, which writes nothing
 --growth          with sqlite: also 10 million records beside 10 thousand (some 10 GB, some minutes)
 --only WORD       only the races of this work (reserve, cycle, replay); writes nothing
 --callers N       only the races with so many callers; writes nothing
 --pool N          connections of sqlx's pool for writes; writes nothing [1]
+--connections N   with postgres: connections of our store's batches; writes nothing [the store's default]
 --rounds N        rounds of each race [7]
 --seconds S       seconds that an entrant works in a round [1]
 --dir DIR         where databases are made, on a disk and not in memory [the system's temporary directory]
@@ -28,12 +29,14 @@ ENGINE            sqlite, memory
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) sqlite: bool,
+    pub(crate) postgres: bool,
     pub(crate) memory: bool,
     pub(crate) growth: bool,
     pub(crate) quick: bool,
     pub(crate) only: Option<String>,
     pub(crate) callers: Option<usize>,
     pub(crate) pool: Option<u32>,
+    pub(crate) connections: Option<u32>,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) dir: PathBuf,
@@ -45,12 +48,14 @@ impl Plan {
     pub(crate) fn parse(mut args: lexopt::Parser) -> Result<Option<Self>, Failure> {
         let mut plan = Self {
             sqlite: false,
+            postgres: false,
             memory: false,
             growth: false,
             quick: false,
             only: None,
             callers: None,
             pool: None,
+            connections: None,
             rounds: 7,
             seconds: 1.0,
             dir: std::env::temp_dir(),
@@ -59,6 +64,7 @@ impl Plan {
         while let Some(arg) = args.next()? {
             match arg {
                 Value(engine) if engine == "sqlite" => plan.sqlite = true,
+                Value(engine) if engine == "postgres" => plan.postgres = true,
                 Value(engine) if engine == "memory" => plan.memory = true,
                 Value(other) => return Err(format!("no engine {}\n{HELP}", other.display()).into()),
                 Long("quick") => plan.quick = true,
@@ -66,6 +72,7 @@ impl Plan {
                 Long("only") => plan.only = Some(args.value()?.string()?),
                 Long("callers") => plan.callers = Some(args.value()?.parse()?),
                 Long("pool") => plan.pool = Some(args.value()?.parse()?),
+                Long("connections") => plan.connections = Some(args.value()?.parse()?),
                 Long("rounds") => plan.rounds = args.value()?.parse()?,
                 Long("seconds") => plan.seconds = args.value()?.parse()?,
                 Long("dir") => plan.dir = args.value()?.into(),
@@ -74,7 +81,7 @@ impl Plan {
                 other => return Err(other.unexpected().into()),
             }
         }
-        if !plan.sqlite && !plan.memory {
+        if !plan.sqlite && !plan.postgres && !plan.memory {
             return Err(format!("which engine?\n{HELP}").into());
         }
         if plan.rounds == 0 || !(0.01..=3_600.0).contains(&plan.seconds) {
@@ -95,7 +102,9 @@ impl Plan {
 
     /// Whether the documents are to be written: only a whole run may replace one.
     pub(crate) fn writes(&self) -> bool {
-        !self.quick && self.only.is_none() && self.callers.is_none() && self.pool.is_none()
+        let narrowed = self.only.is_some() || self.callers.is_some();
+        let changed = self.pool.is_some() || self.connections.is_some();
+        !self.quick && !narrowed && !changed
     }
 
     /// How long an entrant works in a round.
@@ -130,6 +139,7 @@ mod tests {
         assert!(!writes(&["sqlite", "--quick"]));
         assert!(!writes(&["sqlite", "--only", "cycle"]));
         assert!(!writes(&["sqlite", "--callers", "64"]));
+        assert!(!writes(&["postgres", "--connections", "3"]));
     }
 
     #[test]

@@ -1,0 +1,1 @@
+UPDATE slots SET state = 'completed', completed_at = now(), status = 200, body = '\x{body}'::bytea WHERE principal = 'shop-' || :shop AND key = md5(:n) AND state = 'pending' AND token = md5(:drawn)::uuid AND fence = :fence AND expires_at > now();

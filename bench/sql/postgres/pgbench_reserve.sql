@@ -1,0 +1,4 @@
+\set n random(1, 9000000000000000)
+\set drawn random(1, 9000000000000000)
+\set shop :n % 100
+INSERT INTO slots (principal, key, state, fingerprint, token, fence, attempt, created_at, lease_expires_at, expires_at) VALUES ('shop-' || :shop, md5(:n), 'pending', sha256(:n), md5(:drawn)::uuid, (extract(epoch FROM now()) * 1000000)::bigint, 1, now(), now() + interval '30 seconds', now() + interval '86430 seconds') ON CONFLICT (principal, key) DO UPDATE SET state = 'pending', fingerprint = excluded.fingerprint, token = excluded.token, fence = greatest(slots.fence + 1, excluded.fence), attempt = slots.attempt + 1, lease_expires_at = excluded.lease_expires_at, expires_at = excluded.expires_at WHERE slots.expires_at <= now() OR (slots.state = 'pending' AND slots.lease_expires_at <= now() AND slots.fingerprint = excluded.fingerprint) RETURNING fence \gset
