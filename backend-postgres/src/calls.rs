@@ -63,6 +63,17 @@ fn collect<'a, A, T>(rows: &'a [Row<'a, A>], f: impl Fn(&'a A) -> T) -> Vec<T> {
     rows.iter().map(|row| f(row.asked)).collect()
 }
 
+/// A statement with its arguments.
+type Bound<'a> = Result<(&'a Sql, PgArguments), BoxDynError>;
+
+/// The first two arguments of a statement for one slot.
+fn slot_arguments(slot: &Slot) -> Result<PgArguments, BoxDynError> {
+    let mut arguments = PgArguments::default();
+    arguments.add(slot.principal().as_str())?;
+    arguments.add(slot.key())?;
+    Ok(arguments)
+}
+
 /// What a reserve asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reserve {
@@ -75,8 +86,8 @@ pub(crate) struct Reserve {
 #[derive(Debug)]
 pub(crate) struct Reserving {
     pub(crate) sql: Sql,
-    /// Whether it is `reserve.sql`, whose new rows come without a number.
-    pub(crate) fresh: bool,
+    /// `reserve_one.sql`, for `reserve.sql` alone, whose new rows come without a number.
+    pub(crate) one: Option<Sql>,
 }
 
 const RESERVE: &str = "reserve_or_fetch";
@@ -116,8 +127,39 @@ impl Operation for Reserving {
         Ok(arguments)
     }
 
+    fn alone(&self, row: &Row<'_, Reserve>, micros: i64, lock_timeout: &str) -> Option<Bound<'_>> {
+        let sql = self.one.as_ref()?;
+        let bind = || {
+            let Reserve { fingerprint, token, terms } = row.asked;
+            let mut arguments = slot_arguments(row.slot)?;
+            arguments.add(&fingerprint.as_bytes()[..])?;
+            arguments.add(&token.as_bytes()[..])?;
+            arguments.add(policy_text(terms.policy()))?;
+            arguments.add(span(terms.lease()))?;
+            arguments.add(span(terms.retention()))?;
+            arguments.add(micros)?;
+            arguments.add(lock_timeout)?;
+            Ok((sql, arguments))
+        };
+        Some(bind())
+    }
+
+    /// Nothing said is a row that was written after the statement's snapshot.
+    fn read_alone(&self, found: &[PgRow]) -> Option<Result<Said, StoreError>> {
+        let Some(row) = found.first() else { return Some(Ok(Said::Nothing)) };
+        let read = || {
+            let mut columns = Columns::of(row);
+            // of_principal, of_key, n; written, now, state, fingerprint, token
+            if columns.skip(3).flag()? {
+                return columns.skip(4).fence().map(Said::Fresh);
+            }
+            said(Columns::of(row).skip(3))
+        };
+        Some(read().map_err(|corrupt| corrupt.in_operation(RESERVE)))
+    }
+
     fn read(&self, rows: &[Row<'_, Reserve>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
-        if !self.fresh {
+        if self.one.is_none() {
             return said_by_number(RESERVE, rows.len(), found);
         }
         let mut all: Vec<_> = (0..rows.len()).map(|_| Ok(Said::Nothing)).collect();
@@ -162,6 +204,8 @@ pub(crate) struct Own<A> {
 pub(crate) struct Holding<A> {
     pub(crate) name: &'static str,
     pub(crate) sql: Sql,
+    /// For a call that goes alone, if there is one.
+    pub(crate) one: Option<Sql>,
     pub(crate) more: std::marker::PhantomData<fn(A)>,
 }
 
@@ -169,6 +213,8 @@ pub(crate) struct Holding<A> {
 pub(crate) trait More: Send + Sync + Sized + 'static {
     fn weight(&self) -> usize;
     fn bind(rows: &[Row<'_, Own<Self>>], arguments: &mut PgArguments) -> Result<(), BoxDynError>;
+    /// Of one row, not in arrays.
+    fn bind_one(&self, arguments: &mut PgArguments) -> Result<(), BoxDynError>;
 }
 
 impl<A: More> Operation for Holding<A> {
@@ -204,6 +250,26 @@ impl<A: More> Operation for Holding<A> {
         Ok(arguments)
     }
 
+    fn alone(&self, row: &Row<'_, Own<A>>, micros: i64, lock_timeout: &str) -> Option<Bound<'_>> {
+        let sql = self.one.as_ref()?;
+        let bind = || {
+            let mut arguments = slot_arguments(row.slot)?;
+            arguments.add(&row.asked.token.as_bytes()[..])?;
+            arguments.add(int(row.asked.fence.get()))?;
+            row.asked.more.bind_one(&mut arguments)?;
+            arguments.add(micros)?;
+            arguments.add(lock_timeout)?;
+            Ok((sql, arguments))
+        };
+        Some(bind())
+    }
+
+    /// Says only that it was written, by its one column: when.
+    fn read_alone(&self, found: &[PgRow]) -> Option<Result<Said, StoreError>> {
+        let now = Columns::of(found.first()?).time();
+        Some(now.map(|now| Said::Written { now, record: None }).map_err(|c| c.in_operation(self.name)))
+    }
+
     fn read(&self, rows: &[Row<'_, Own<A>>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
         said_by_number(self.name, rows.len(), found)
     }
@@ -221,6 +287,15 @@ impl More for Completion {
         arguments.add(parts().map(|(_, headers, ..)| headers).collect::<Vec<_>>())?;
         arguments.add(parts().map(|(_, _, length, _)| length).collect::<Vec<_>>())?;
         arguments.add(parts().map(|(.., body)| body).collect::<Vec<_>>())
+    }
+
+    fn bind_one(&self, arguments: &mut PgArguments) -> Result<(), BoxDynError> {
+        let (status, headers, length, body) = response_parts(self.response());
+        arguments.add(self.retention().map(span))?;
+        arguments.add(status)?;
+        arguments.add(headers)?;
+        arguments.add(length)?;
+        arguments.add(body)
     }
 }
 
@@ -249,6 +324,12 @@ impl More for Extend {
         arguments.add(collect(rows, |asked| sequence_of(asked.more.checkpoint.as_ref())))?;
         arguments.add(collect(rows, |asked| asked.more.checkpoint.as_ref().map(|c| &c.data()[..])))
     }
+
+    fn bind_one(&self, arguments: &mut PgArguments) -> Result<(), BoxDynError> {
+        arguments.add(self.lease)?;
+        arguments.add(sequence_of(self.checkpoint.as_ref()))?;
+        arguments.add(self.checkpoint.as_ref().map(|c| &c.data()[..]))
+    }
 }
 
 /// What somebody who hands over saves.
@@ -264,6 +345,11 @@ impl More for HandOver {
         arguments.add(collect(rows, |asked| sequence_of(asked.more.0.as_ref())))?;
         arguments.add(collect(rows, |asked| asked.more.0.as_ref().map(|c| &c.data()[..])))
     }
+
+    fn bind_one(&self, arguments: &mut PgArguments) -> Result<(), BoxDynError> {
+        arguments.add(sequence_of(self.0.as_ref()))?;
+        arguments.add(self.0.as_ref().map(|c| &c.data()[..]))
+    }
 }
 
 /// A release takes nothing beside the grant.
@@ -276,6 +362,10 @@ impl More for Release {
     }
 
     fn bind(_: &[Row<'_, Own<Self>>], _: &mut PgArguments) -> Result<(), BoxDynError> {
+        Ok(())
+    }
+
+    fn bind_one(&self, _: &mut PgArguments) -> Result<(), BoxDynError> {
         Ok(())
     }
 }

@@ -124,10 +124,10 @@ impl Link {
         mut connection: PoolConnection<Postgres>,
         sql: &Sql,
         arguments: PgArguments,
-    ) -> (Result<Vec<PgRow>, Failure>, Option<PoolConnection<Postgres>>) {
+    ) -> Result<(Vec<PgRow>, PoolConnection<Postgres>), (Failure, Option<PoolConnection<Postgres>>)> {
         let ran = timeout(self.statement_deadline, self.transact(&mut connection, sql, arguments)).await;
         let failure = match ran {
-            Ok(Ok(rows)) => return (Ok(rows), Some(connection)),
+            Ok(Ok(rows)) => return Ok((rows, connection)),
             Ok(Err(failure)) => failure,
             Err(_) => Failure::no_answer(),
         };
@@ -139,9 +139,9 @@ impl Link {
             while let Some(idle) = self.own.then(|| self.pool.try_acquire()).flatten() {
                 drop(idle.detach());
             }
-            return (Err(failure), None);
+            return Err((failure, None));
         }
-        (Err(failure), Some(connection))
+        Err((failure, Some(connection)))
     }
 
     async fn transact(
@@ -169,6 +169,6 @@ impl Link {
         until: Instant,
     ) -> Result<Vec<PgRow>, Failure> {
         let connection = self.connection(until).await?;
-        self.run(connection, sql, arguments).await.0
+        self.run(connection, sql, arguments).await.map(|(rows, _)| rows).map_err(|(failure, _)| failure)
     }
 }

@@ -63,6 +63,20 @@ pub(crate) trait Operation: Send + Sync + 'static {
         micros: i64,
         lock_timeout: &str,
     ) -> Result<PgArguments, BoxDynError>;
+    /// The statement and arguments of a call that goes alone, where there is one without the machinery of a
+    /// batch. What it doesn't answer is asked with the batch's statement.
+    fn alone(
+        &self,
+        _: &Row<'_, Self::Asked>,
+        _: i64,
+        _: &str,
+    ) -> Option<Result<(&Sql, PgArguments), BoxDynError>> {
+        None
+    }
+    /// What the rows of that statement say.
+    fn read_alone(&self, _: &[PgRow]) -> Option<Result<Self::Said, StoreError>> {
+        None
+    }
     /// What the statement's rows say of each, in the order in which they were bound.
     fn read(&self, rows: &[Row<'_, Self::Asked>], found: &[PgRow]) -> Vec<Result<Self::Said, StoreError>>;
 }
@@ -262,25 +276,43 @@ impl<O: Operation> Shared<O> {
         kept
     }
 
-    /// Sends these as one statement. What came of it, and the connection if it is still good.
+    /// Sends these as one statement. What it says of each, and the connection; or the failure, and the
+    /// connection if it is still good.
     async fn send(
         &self,
-        connection: PoolConnection<Postgres>,
+        mut connection: PoolConnection<Postgres>,
         batch: &[Call<O>],
         lock_timeout: &str,
-    ) -> (Result<Vec<Result<O::Said, StoreError>>, Failure>, Option<PoolConnection<Postgres>>) {
+    ) -> Result<Sent<O>, (Failure, Option<PoolConnection<Postgres>>)> {
         let rows: Vec<_> = batch.iter().map(|call| Row { slot: &call.slot, asked: &call.asked }).collect();
-        let arguments = match self.operation.bind(&rows, self.link.offset.micros(), lock_timeout) {
-            Ok(arguments) => arguments,
-            Err(error) => {
-                return (Err(Failure::of(sqlx::Error::Encode(error)).not_applied()), Some(connection));
+        let (operation, micros) = (&self.operation, self.link.offset.micros());
+        if let [row] = &rows[..]
+            && let Some(bound) = operation.alone(row, micros, lock_timeout)
+        {
+            let (sql, arguments) = match bound {
+                Ok(bound) => bound,
+                Err(error) => return Err((unbound(error), Some(connection))),
+            };
+            let (found, still) = self.begun(batch).run(connection, sql, arguments).await?;
+            if let Some(said) = operation.read_alone(&found) {
+                return Ok((vec![said], still));
             }
+            connection = still;
+        }
+        let arguments = match operation.bind(&rows, micros, lock_timeout) {
+            Ok(arguments) => arguments,
+            Err(error) => return Err((unbound(error), Some(connection))),
         };
+        let (found, connection) = self.begun(batch).run(connection, operation.sql(), arguments).await?;
+        Ok((operation.read(&rows, &found), connection))
+    }
+
+    /// The way to the server, once whoever waits knows that their call is on it.
+    fn begun(&self, batch: &[Call<O>]) -> &Link {
         for call in batch {
             call.progress.set(Effect::Unknown);
         }
-        let (ran, connection) = self.link.run(connection, self.operation.sql(), arguments).await;
-        (ran.map(|found| self.operation.read(&rows, &found)), connection)
+        &self.link
     }
 
     /// A call by itself, beside the batches, made again until it is answered, or nobody waits for it.
@@ -292,8 +324,8 @@ impl<O: Operation> Shared<O> {
         while !batch[0].reply.is_closed() {
             let failure = match self.link.connection(Instant::now() + LOOK).await {
                 Err(failure) => failure,
-                Ok(connection) => match self.send(connection, &batch, &self.bounds.lock_timeout).await.0 {
-                    Ok(mut said) => {
+                Ok(connection) => match self.send(connection, &batch, &self.bounds.lock_timeout).await {
+                    Ok((mut said, _)) => {
                         let [call] = batch;
                         if let Some(said) = said.pop() {
                             self.bounds.forget(&call.slot);
@@ -301,7 +333,7 @@ impl<O: Operation> Shared<O> {
                         }
                         return;
                     }
-                    Err(failure) => failure,
+                    Err((failure, _)) => failure,
                 },
             };
             effect = effect.max(failure.effect);
@@ -324,6 +356,13 @@ impl<O: Operation> Shared<O> {
             failures += 1;
         }
     }
+}
+
+/// What a statement said of each of its calls, and the connection that it ran on.
+type Sent<O> = (Vec<Result<<O as Operation>::Said, StoreError>>, PoolConnection<Postgres>);
+
+fn unbound(error: BoxDynError) -> Failure {
+    Failure::of(sqlx::Error::Encode(error)).not_applied()
 }
 
 /// Between two tries of what may pass: a server that starts again is not to be stormed.
@@ -425,16 +464,15 @@ impl<O: Operation> Runner<O> {
         let shared = &self.shared;
         let before: Vec<Effect> = batch.iter().map(|call| call.progress.effect()).collect();
         let lock_timeout = &shared.bounds.batch_lock_timeout;
-        let (ran, connection) = shared.send(connection, &batch, lock_timeout).await;
-        let failure = match ran {
-            Ok(said) => {
+        let (failure, connection) = match shared.send(connection, &batch, lock_timeout).await {
+            Ok((said, connection)) => {
                 held(&shared.queue).failures = 0;
                 for (call, said) in batch.into_iter().zip(said) {
                     let _ = call.reply.send(said.map_err(Refused::Failed));
                 }
-                return connection;
+                return Some(connection);
             }
-            Err(failure) => failure,
+            Err(failed) => failed,
         };
         for (call, before) in batch.iter().zip(before) {
             call.progress.set(before.max(failure.effect));

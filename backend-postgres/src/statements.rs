@@ -99,8 +99,8 @@ macro_rules! statements {
 }
 
 statements! {
-    reserve, reserve_again, retry, take_over,
-    complete, renew, hand_over, release,
+    reserve, reserve_one, reserve_again, retry, take_over,
+    complete, complete_one, renew, hand_over, release,
     lookup, resolve_complete, resolve_release, purge, garbage_collect, scan, stats, notify,
 }
 

@@ -139,18 +139,24 @@ impl PostgresStore {
 
     pub(crate) fn new(link: Link, layout: Layout, bounds: Arc<Bounds>, settings: Settings) -> Self {
         let statements = Statements::new(&layout.table);
-        let reserving = |sql: &Sql, fresh| {
-            Lane::new(Reserving { sql: sql.clone(), fresh }, link.clone(), Arc::clone(&bounds))
+        let reserving = |sql: &Sql, one: Option<&Sql>| {
+            Lane::new(Reserving { sql: sql.clone(), one: one.cloned() }, link.clone(), Arc::clone(&bounds))
         };
         let inner = Inner {
-            reserve: reserving(&statements.reserve, true),
-            reserve_again: reserving(&statements.reserve_again, false),
-            retry: reserving(&statements.retry, false),
-            take_over: reserving(&statements.take_over, false),
-            complete: holding("complete", &statements.complete, &link, &bounds),
-            renew: holding("renew", &statements.renew, &link, &bounds),
-            hand_over: holding("renew", &statements.hand_over, &link, &bounds),
-            release: holding("release", &statements.release, &link, &bounds),
+            reserve: reserving(&statements.reserve, Some(&statements.reserve_one)),
+            reserve_again: reserving(&statements.reserve_again, None),
+            retry: reserving(&statements.retry, None),
+            take_over: reserving(&statements.take_over, None),
+            complete: holding(
+                "complete",
+                &statements.complete,
+                Some(&statements.complete_one),
+                &link,
+                &bounds,
+            ),
+            renew: holding("renew", &statements.renew, None, &link, &bounds),
+            hand_over: holding("renew", &statements.hand_over, None, &link, &bounds),
+            release: holding("release", &statements.release, None, &link, &bounds),
             lookup: Lane::new(Looking { sql: statements.lookup.clone() }, link.clone(), Arc::clone(&bounds)),
             wake: Wake::new(&link, &layout.table, &statements.notify, settings.notifications),
             statements,
@@ -224,8 +230,14 @@ impl PostgresStore {
     }
 }
 
-fn holding<A: More>(name: &'static str, sql: &Sql, link: &Link, bounds: &Arc<Bounds>) -> Lane<Holding<A>> {
-    let operation = Holding { name, sql: sql.clone(), more: std::marker::PhantomData };
+fn holding<A: More>(
+    name: &'static str,
+    sql: &Sql,
+    one: Option<&Sql>,
+    link: &Link,
+    bounds: &Arc<Bounds>,
+) -> Lane<Holding<A>> {
+    let operation = Holding { name, sql: sql.clone(), one: one.cloned(), more: std::marker::PhantomData };
     Lane::new(operation, link.clone(), Arc::clone(bounds))
 }
 

@@ -9,11 +9,11 @@
 //!
 //! NOTIFY is not part of the statement that settles: a transaction that notifies takes a lock on the whole
 //! queue until its commit is flushed, and all of them would go one by one. It follows by itself, many slots in
-//! one payload, with nothing to flush. Where nobody listens it writes nothing, and is not even asked more than
-//! once a second.
+//! one payload, with nothing to flush. Where nobody listens it writes nothing, and is asked a few times a second
+//! at most: what was settled meanwhile waits for the next time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oncekey_core::{Slot, Watch, Watchers};
@@ -30,10 +30,16 @@ use crate::statements::Sql;
 
 /// Slots in one payload, which holds less than 8 000 bytes: 16 for each.
 const SLOTS: usize = 400;
-/// Slots that may wait to be told of. What is more is found at the next look.
+/// Slots that may wait to be told of. With more, everybody is woken.
 const PENDING: usize = 4_096;
+/// The payload that wakes everybody.
+const EVERYBODY: &str = "everybody";
 /// How long nobody is asked whether somebody listens, once nobody did.
-const UNHEARD: Duration = Duration::from_secs(1);
+const UNHEARD: Duration = Duration::from_millis(250);
+/// How long telling may take: a hint that comes later is of no use.
+const TELL: Duration = Duration::from_secs(1);
+/// How long the listener waits before it looks whether it is still wanted.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long the connection that listens outlives the last caller that waits.
 const IDLE: Duration = Duration::from_secs(30);
 /// Between two tries to listen.
@@ -62,6 +68,8 @@ struct Shared {
 #[derive(Default, Debug)]
 struct Pending {
     slots: Vec<Slot>,
+    /// More were settled than `slots` has room for.
+    more: bool,
     /// Whether a task is telling.
     telling: bool,
     /// Until when nobody is known to listen.
@@ -115,30 +123,36 @@ fn channel(table: &Table) -> String {
 impl Shared {
     fn tell(self: &Arc<Self>, slot: &Slot) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let unheard = pending.unheard_until.is_some_and(|until| Instant::now() < until);
-        if unheard || pending.slots.len() >= PENDING {
-            return;
+        if pending.slots.len() < PENDING {
+            pending.slots.push(slot.clone());
+        } else {
+            pending.more = true;
         }
-        pending.slots.push(slot.clone());
         if !pending.telling {
             pending.telling = true;
             drop(pending);
-            tokio::spawn(Telling(Arc::clone(self)).run());
+            tokio::spawn(Telling(Arc::clone(self), true).run());
         }
     }
 
-    /// Tells of some slots; whether somebody listens, if that could be found out.
-    async fn notify(&self, slots: &[Slot]) -> Option<bool> {
-        let payload: String = slots.iter().map(|slot| format!("{:016x}", slot.digest().prefix())).collect();
-        let mut arguments = PgArguments::default();
-        arguments.add(self.channel.as_str()).ok()?;
-        arguments.add(payload).ok()?;
-        let until = Instant::now() + UNHEARD;
-        self.link.once(&self.notify, arguments, until).await.ok().map(|rows| !rows.is_empty())
+    /// Tells of some slots; whether somebody listens. Unknown counts as nobody.
+    async fn notify(&self, payload: String) -> bool {
+        let bind = || {
+            let mut arguments = PgArguments::default();
+            arguments.add(self.channel.as_str())?;
+            arguments.add(payload)?;
+            Ok::<_, sqlx::error::BoxDynError>(arguments)
+        };
+        let Ok(arguments) = bind() else { return false };
+        let told = self.link.once(&self.notify, arguments, Instant::now() + TELL).await;
+        told.is_ok_and(|rows| !rows.is_empty())
     }
 
     /// Wakes whom a payload names. What isn't one of ours wakes nobody.
     fn heard(&self, payload: &str) {
+        if payload == EVERYBODY {
+            return self.watchers.wake_all();
+        }
         for prefix in payload.as_bytes().chunks(16) {
             if let Some(prefix) =
                 std::str::from_utf8(prefix).ok().and_then(|s| u64::from_str_radix(s, 16).ok())
@@ -149,38 +163,69 @@ impl Shared {
     }
 }
 
-/// A task that tells of what was settled, as long as there is something to tell.
-struct Telling(Arc<Shared>);
+/// A task that tells of what was settled, as long as there is something to tell; and whether it is the one that
+/// `telling` speaks of.
+struct Telling(Arc<Shared>, bool);
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.telling = false;
-        // Only where the runtime ended half-way.
-        pending.slots.clear();
+        // Only where the runtime ended half-way: the end of `run` has given up under the lock, and another may
+        // be at work.
+        if self.1 {
+            let mut pending = self.pending();
+            pending.telling = false;
+            pending.slots.clear();
+        }
     }
 }
 
 impl Telling {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
-            let slots = {
-                let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            let unheard = self.pending().unheard_until;
+            if let Some(until) = unheard {
+                sleep_until(until).await;
+            }
+            let payload = {
+                let mut pending = self.pending();
                 let most = pending.slots.len().min(SLOTS);
                 if most == 0 {
                     // Given up under the lock: the next to come starts another.
                     pending.telling = false;
+                    drop(pending);
+                    self.1 = false;
                     break;
                 }
-                pending.slots.drain(..most).collect::<Vec<_>>()
+                if std::mem::take(&mut pending.more) {
+                    pending.slots.clear();
+                    EVERYBODY.to_owned()
+                } else {
+                    pending
+                        .slots
+                        .drain(..most)
+                        .map(|slot| format!("{:016x}", slot.digest().prefix()))
+                        .collect()
+                }
             };
-            if self.0.notify(&slots).await != Some(true) {
-                let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
-                pending.unheard_until = Some(Instant::now() + UNHEARD);
+            let heard = self.0.notify(payload).await;
+            let mut pending = self.pending();
+            pending.unheard_until = (!heard).then(|| Instant::now() + UNHEARD);
+            if !heard {
+                // Whoever begins to listen is told to look again.
                 pending.slots.clear();
+                pending.more = false;
             }
         }
     }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "library code that asks no more often than this")]
+async fn sleep_until(until: Instant) {
+    tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
 }
 
 /// The task that listens, as long as somebody waits and a while longer.
@@ -227,7 +272,7 @@ impl Listening {
         shared.watchers.wake_all();
         let mut wanted = Instant::now();
         loop {
-            match timeout(UNHEARD, listener.try_recv()).await {
+            match timeout(LOOK, listener.try_recv()).await {
                 Ok(Ok(Some(notification))) => shared.heard(notification.payload()),
                 // The connection was lost, and with it the lock.
                 Ok(Ok(None)) => return Err(sqlx::Error::PoolClosed),

@@ -8,6 +8,8 @@
     reason = "for tests: their failure is a panic"
 )]
 
+pub mod suite;
+
 use std::time::Duration;
 
 use oncekey_postgres::{

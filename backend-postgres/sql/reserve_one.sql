@@ -1,0 +1,39 @@
+-- reserve.sql for a call that goes alone: the same for one slot, without the machinery of a batch.
+-- $1 principal, $2 key, $3 fingerprint, $4 token, $5 policy, $6 lease in us, $7 retention in us, $8 the
+-- clock's offset in us, $9 lock timeout.
+WITH fresh AS (
+    INSERT INTO {slots} (
+        principal, key, state, fingerprint, token, fence, attempt, policy, begun, retention,
+        created_at, lease_expires_at, expires_at, checkpoint_sequence
+    )
+    SELECT
+        $1::text, $2::text, 'pending', $3::bytea, $4::bytea,
+        -- S4: the clock's microseconds.
+        (extract(epoch FROM c.now) * 1000000)::bigint, 1, $5::text, false,
+        $7::bigint * interval '1 microsecond',
+        c.now, c.now + $6::bigint * interval '1 microsecond',
+        c.now + ($6::bigint + $7::bigint) * interval '1 microsecond', 0
+    FROM (
+        SELECT
+            clock_timestamp() + $8::bigint * interval '1 microsecond' AS now,
+            set_config('lock_timeout', $9::text, true) AS timeout
+        OFFSET 0
+    ) AS c
+    WHERE c.timeout IS NOT NULL
+    -- R7, T4
+    ON CONFLICT (principal, key) DO NOTHING
+    RETURNING fence
+)
+SELECT
+    NULL::text AS of_principal, NULL::text AS of_key, 1::bigint AS n, true AS written, NULL::timestamptz AS now,
+    NULL::text, NULL::bytea, NULL::bytea, f.fence, NULL::bigint, NULL::text, NULL::boolean, NULL::interval,
+    NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::bytea,
+    NULL::integer, NULL::bytea, NULL::bigint, NULL::bytea
+FROM fresh AS f
+UNION ALL
+-- What the statement's snapshot has: not the row that was just written.
+SELECT
+    -- S9
+    NULL, NULL, 1, false, statement_timestamp() + $8::bigint * interval '1 microsecond', {record of s}
+FROM {slots} AS s
+WHERE s.principal = $1::text AND s.key = $2::text
