@@ -1,5 +1,4 @@
--- complete.sql for a call that goes alone: the same for one slot, without the machinery of a batch. A record
--- that isn't the holder's is not said: it is looked at by complete.sql.
+-- complete.sql for a call that goes alone: the same for one slot, without the machinery of a batch.
 -- $1 principal, $2 key, $3 token, $4 fence, $5 retention of the completion in us or null, $6 status,
 -- $7 headers, $8 length of a body that is not kept, $9 body, $10 the clock's offset in us, $11 lock timeout.
 WITH locked AS MATERIALIZED (
@@ -11,9 +10,6 @@ WITH locked AS MATERIALIZED (
         AND s.token = $3::bytea
         AND s.fence = $4::bigint
     FOR NO KEY UPDATE OF s
-),
-timed AS MATERIALIZED (
-    SELECT l.*, clock_timestamp() + $10::bigint * interval '1 microsecond' AS now FROM locked AS l
 )
 UPDATE {slots} AS s SET
     state = 'completed',
@@ -34,8 +30,11 @@ UPDATE {slots} AS s SET
     headers = $7::bytea,
     body_length = $8::bigint,
     body = $9::bytea
-FROM timed AS t
+FROM (
+    -- Read once the row is locked.
+    SELECT l.*, clock_timestamp() + $10::bigint * interval '1 microsecond' AS now FROM locked AS l
+) AS t
 WHERE s.principal = $1::text AND s.key = $2::text
     -- C4: an expired record is Absent, deleted or not.
     AND t.expires_at > t.now
-RETURNING t.now
+RETURNING 1::bigint

@@ -1,21 +1,19 @@
 -- R1 where the slot has no row, in one round trip; and what is there where it has one, without locking it:
 -- a replay, an InFlight and a Conflict write nothing and wait for nobody's row lock.
 --
--- A slot of which neither is said was reserved by somebody after this statement's snapshot: ask again (R8).
+-- The new rows are said by one row, how many and their fence: usually all that were absent. A slot of which
+-- nothing is known after that was reserved by somebody after this statement's snapshot: ask again (R8).
 -- $1 principals, $2 keys, $3 fingerprints, $4 tokens, $5 policies, $6 leases in us, $7 retentions in us,
 -- $8 the clock's offset in us, $9 lock timeout. The rows in the order of their slots, no slot twice.
-WITH input AS MATERIALIZED (
-    SELECT i.*
-    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS s,
+WITH looked AS MATERIALIZED (
+    SELECT i.*, s.*
+    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS c,
         unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[])
             WITH ORDINALITY AS i (
                 of_principal, of_key, new_fingerprint, new_token, new_policy, new_lease, new_retention, n
             )
-    WHERE s.timeout IS NOT NULL
-),
-looked AS MATERIALIZED (
-    SELECT i.*, s.*
-    FROM input AS i LEFT JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
+        LEFT JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
+    WHERE c.timeout IS NOT NULL
 ),
 fresh AS (
     INSERT INTO {slots} (
@@ -38,17 +36,17 @@ fresh AS (
     -- R7: somebody else's row, committed or not yet. Nothing is written, and no transaction of the caller's
     -- is aborted (T4).
     ON CONFLICT (principal, key) DO NOTHING
-    RETURNING principal, key, fence
+    RETURNING fence
 )
 SELECT
-    f.principal AS of_principal, f.key AS of_key, NULL::bigint AS n, true AS written, NULL::timestamptz AS now,
-    NULL::text, NULL::bytea, NULL::bytea, f.fence, NULL::bigint, NULL::text, NULL::boolean, NULL::interval,
+    count(*) AS n, true AS fresh, NULL::timestamptz AS now,
+    NULL::text, NULL::bytea, NULL::bytea, max(f.fence), NULL::bigint, NULL::text, NULL::boolean, NULL::interval,
     NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::bytea,
     NULL::integer, NULL::bytea, NULL::bigint, NULL::bytea
 FROM fresh AS f
 UNION ALL
 SELECT
-    NULL, NULL, l.n, false,
+    l.n, false,
     -- S9: stamped when the command arrived, before its snapshot was taken: a holder that renewed in between
     -- must not look lapsed.
     statement_timestamp() + $8::bigint * interval '1 microsecond',

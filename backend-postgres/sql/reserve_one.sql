@@ -25,15 +25,16 @@ WITH fresh AS (
     RETURNING fence
 )
 SELECT
-    NULL::text AS of_principal, NULL::text AS of_key, 1::bigint AS n, true AS written, NULL::timestamptz AS now,
+    1::bigint AS n, true AS fresh, NULL::timestamptz AS now,
     NULL::text, NULL::bytea, NULL::bytea, f.fence, NULL::bigint, NULL::text, NULL::boolean, NULL::interval,
     NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::bytea,
     NULL::integer, NULL::bytea, NULL::bigint, NULL::bytea
 FROM fresh AS f
 UNION ALL
--- What the statement's snapshot has: not the row that was just written.
+-- What the statement's snapshot has: not the row that was just written, which counts where both are said. Then
+-- the one in the snapshot was deleted meanwhile.
 SELECT
     -- S9
-    NULL, NULL, 1, false, statement_timestamp() + $8::bigint * interval '1 microsecond', {record of s}
+    1, false, statement_timestamp() + $8::bigint * interval '1 microsecond', {record of s}
 FROM {slots} AS s
 WHERE s.principal = $1::text AND s.key = $2::text

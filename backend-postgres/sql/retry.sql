@@ -1,52 +1,37 @@
 -- R3: a reserve that is its own retry, whether or not the first one's answer arrived.
+-- What doesn't apply any longer isn't written, and isn't said: reserve.sql looks again (R8).
 -- $1 principals, $2 keys, $3 fingerprints, $4 tokens, $5 policies, $6 leases in us, $7 retentions in us,
 -- $8 the clock's offset in us, $9 lock timeout. The rows in the order of their slots, no slot twice.
-WITH input AS MATERIALIZED (
-    SELECT i.*
-    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS s,
+WITH locked AS MATERIALIZED (
+    SELECT i.*, s.state, s.fingerprint, s.token, s.fence, s.attempt, s.policy, s.begun, s.retention,
+        s.lease_expires_at, s.expires_at
+    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS c,
         unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[])
             WITH ORDINALITY AS i (
                 of_principal, of_key, new_fingerprint, new_token, new_policy, new_lease, new_retention, n
             )
-    WHERE s.timeout IS NOT NULL
-),
--- The rows are locked in one order, by every statement, so that two batches can't deadlock; and the clock is
--- read once a row is locked: a lease counts from its write, however long it waited for the lock (R10).
-locked AS MATERIALIZED (
-    SELECT i.*, s.*
-    FROM input AS i JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
-    ORDER BY s.principal, s.key
+        JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
+    WHERE c.timeout IS NOT NULL
+    -- Every statement locks its rows in one order, so that two batches can't deadlock.
+    ORDER BY i.n
     FOR NO KEY UPDATE OF s
-),
-timed AS MATERIALIZED (
-    SELECT l.*, clock_timestamp() + $8::bigint * interval '1 microsecond' AS now FROM locked AS l
-),
-decided AS MATERIALIZED (
-    SELECT
-        t.*,
-        t.state = 'pending'
-            -- R2 before R3: a fingerprint is compared before a token.
-            AND t.fingerprint = t.new_fingerprint
-            AND t.token = t.new_token
-            -- R1: an expired record is Absent.
-            AND t.expires_at > t.now AS applies
-    FROM timed AS t
-),
-written AS (
-    UPDATE {slots} AS s SET
-        -- A late retry never shortens a lease that was acknowledged.
-        lease_expires_at = greatest(d.lease_expires_at, d.now + d.new_lease * interval '1 microsecond'),
-        expires_at = greatest(
-            d.expires_at,
-            greatest(d.lease_expires_at, d.now + d.new_lease * interval '1 microsecond') + d.retention
-        )
-    FROM decided AS d
-    WHERE s.principal = d.of_principal AND s.key = d.of_key AND d.applies
-    RETURNING d.n, true AS written, d.now, {record of s}
 )
-SELECT * FROM written
-UNION ALL
--- Not written: what is there, under its lock.
-SELECT d.n, false, d.now, {record of d}
-FROM decided AS d
-WHERE NOT d.applies
+UPDATE {slots} AS s SET
+    -- A late retry never shortens a lease that was acknowledged.
+    lease_expires_at = greatest(t.lease_expires_at, t.now + t.new_lease * interval '1 microsecond'),
+    expires_at = greatest(
+        t.expires_at,
+        greatest(t.lease_expires_at, t.now + t.new_lease * interval '1 microsecond') + t.retention
+    )
+FROM (
+    -- The clock is read once a row is locked: a lease counts from its write, however long it waited (R10).
+    SELECT l.*, clock_timestamp() + $8::bigint * interval '1 microsecond' AS now FROM locked AS l
+) AS t
+WHERE s.principal = t.of_principal AND s.key = t.of_key
+    AND t.state = 'pending'
+    -- R2 before R3: a fingerprint is compared before a token.
+    AND t.fingerprint = t.new_fingerprint
+    AND t.token = t.new_token
+    -- R1: an expired record is Absent.
+    AND t.expires_at > t.now
+RETURNING t.n, s.fence, s.attempt, s.policy, s.checkpoint_sequence, s.checkpoint

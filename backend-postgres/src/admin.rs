@@ -16,13 +16,13 @@ use sqlx::postgres::{PgArguments, PgRow};
 use tokio::time::Instant;
 
 use crate::assess;
-use crate::calls::{Said, said_by_number};
+use crate::calls::{Resolved, resolved};
 use crate::connection::Link;
 use crate::error::{Failure, Next, gone};
 use crate::gather::pause;
 use crate::row::{At, Columns, int, response_parts, span};
 use crate::statements::Sql;
-use crate::store::{PostgresStore, kept, on_standby, seen};
+use crate::store::{PostgresStore, kept, on_standby};
 
 /// Records that one transaction of a garbage collection deletes: others go in between, and no lock is held
 /// for long.
@@ -154,13 +154,17 @@ impl IdempotencyAdmin for PostgresStore {
             Ok(arguments)
         };
         let rows = self.alone(NAME, sql, true, bind).await?;
-        let said = said_by_number(NAME, 1, &rows).pop().unwrap_or(Ok(Said::Nothing))?;
-        if matches!(said, Said::Written { .. }) {
-            self.inner().wake.changed(slot);
-            return Ok(ResolveOutcome::Resolved);
+        match resolved(&rows)? {
+            Resolved::Written => {
+                self.inner().wake.changed(slot);
+                Ok(ResolveOutcome::Resolved)
+            }
+            Resolved::Not(found) => {
+                let (record, now) = found.unzip();
+                let now = now.unwrap_or(Timestamp::ZERO);
+                kept(state::resolve(record.as_ref(), seen_before, resolution, now), NAME)
+            }
         }
-        let (record, now) = seen(said);
-        kept(state::resolve(record.as_ref(), seen_before, resolution, now), NAME)
     }
 
     /// What the record held stays in dead rows until vacuum, in the WAL, and in backups.

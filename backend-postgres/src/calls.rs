@@ -2,7 +2,9 @@
 
 use oncekey_core::codec::Corrupt;
 use oncekey_core::state::Record;
-use oncekey_core::{Checkpoint, Completion, Fence, Fingerprint, Slot, StoreError, Terms, Timestamp, Token};
+use oncekey_core::{
+    Checkpoint, Completion, Fence, Fingerprint, Grant, Renewed, Slot, StoreError, Terms, Timestamp, Token,
+};
 use sqlx::Arguments;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
@@ -11,52 +13,49 @@ use crate::gather::{Operation, Row};
 use crate::row::{Columns, int, policy_text, response_parts, span};
 use crate::statements::Sql;
 
-/// What a statement says of one slot.
+/// What a read says of one slot.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// The rule applied, and was written: the record as it is now, where the caller needs it.
-    Written { now: Timestamp, record: Option<Record> },
-    /// Nothing was written: this is there, and the clock with which it was looked at.
+    /// This is there, and the clock with which it was looked at.
     There { now: Timestamp, record: Record },
     /// There was no row to be seen.
     Nothing,
     /// A reserve found no row, and wrote one.
     Fresh(Fence),
+    /// The server is a standby: what it has may be old.
+    Standby,
 }
 
-/// A row of a statement: n, written, now, the record.
-fn said(columns: &mut Columns<'_>) -> Result<Said, Corrupt> {
-    let (written, now) = (columns.flag()?, columns.time()?);
-    Ok(match (written, columns.maybe_record()?) {
-        (true, record) => Said::Written { now, record },
-        (false, Some(record)) => Said::There { now, record },
-        (false, None) => Said::Nothing,
-    })
-}
-
-/// What is said of each of `count` rows by the rows that came, each of which begins with its number.
-pub(crate) fn said_by_number(
+/// Of each of `count` rows what `read` makes of the row that begins with its number; none without one.
+fn by_number<T>(
     name: &'static str,
     count: usize,
     found: &[PgRow],
-) -> Vec<Result<Said, StoreError>> {
-    let mut all: Vec<_> = (0..count).map(|_| Ok(Said::Nothing)).collect();
+    read: impl Fn(&mut Columns<'_>) -> Result<T, Corrupt>,
+) -> Vec<Result<Option<T>, StoreError>> {
+    let mut all: Vec<_> = (0..count).map(|_| Ok(None)).collect();
     for row in found {
         let mut columns = Columns::of(row);
         let place = columns.number().ok().and_then(|n| usize::try_from(n).ok()?.checked_sub(1));
         if let Some(place) = place.and_then(|place| all.get_mut(place)) {
-            *place = said(&mut columns).map_err(|corrupt| corrupt.in_operation(name));
+            *place = read(&mut columns).map(Some).map_err(|corrupt| corrupt.in_operation(name));
         }
     }
     all
 }
 
-fn principals<A>(rows: &[Row<'_, A>]) -> Vec<String> {
-    rows.iter().map(|row| row.slot.principal().as_str().to_owned()).collect()
+/// now and the record, of a row that has one.
+fn there(columns: &mut Columns<'_>) -> Result<Said, Corrupt> {
+    let now = columns.time()?;
+    Ok(columns.maybe_record()?.map_or(Said::Nothing, |record| Said::There { now, record }))
 }
 
-fn keys<A>(rows: &[Row<'_, A>]) -> Vec<String> {
-    rows.iter().map(|row| row.slot.key().to_owned()).collect()
+fn principals<'a, A>(rows: &[Row<'a, A>]) -> Vec<&'a str> {
+    rows.iter().map(|row| row.slot.principal().as_str()).collect()
+}
+
+fn keys<'a, A>(rows: &[Row<'a, A>]) -> Vec<&'a str> {
+    rows.iter().map(|row| row.slot.key()).collect()
 }
 
 fn collect<'a, A, T>(rows: &'a [Row<'a, A>], f: impl Fn(&'a A) -> T) -> Vec<T> {
@@ -82,15 +81,32 @@ pub(crate) struct Reserve {
     pub(crate) terms: Terms,
 }
 
-/// `reserve.sql` and the three statements that write where it found a row; all take the same arguments.
+const RESERVE: &str = "reserve_or_fetch";
+
+fn bind_reserves(
+    rows: &[Row<'_, Reserve>],
+    micros: i64,
+    lock_timeout: &str,
+) -> Result<PgArguments, BoxDynError> {
+    let mut arguments = PgArguments::default();
+    arguments.add(principals(rows))?;
+    arguments.add(keys(rows))?;
+    arguments.add(collect(rows, |asked| &asked.fingerprint.as_bytes()[..]))?;
+    arguments.add(collect(rows, |asked| &asked.token.as_bytes()[..]))?;
+    arguments.add(collect(rows, |asked| policy_text(asked.terms.policy())))?;
+    arguments.add(collect(rows, |asked| span(asked.terms.lease())))?;
+    arguments.add(collect(rows, |asked| span(asked.terms.retention())))?;
+    arguments.add(micros)?;
+    arguments.add(lock_timeout)?;
+    Ok(arguments)
+}
+
+/// `reserve.sql`, and `reserve_one.sql` for a call that goes alone.
 #[derive(Debug)]
 pub(crate) struct Reserving {
     pub(crate) sql: Sql,
-    /// `reserve_one.sql`, for `reserve.sql` alone, whose new rows come without a number.
-    pub(crate) one: Option<Sql>,
+    pub(crate) one: Sql,
 }
-
-const RESERVE: &str = "reserve_or_fetch";
 
 impl Operation for Reserving {
     type Asked = Reserve;
@@ -114,21 +130,10 @@ impl Operation for Reserving {
         micros: i64,
         lock_timeout: &str,
     ) -> Result<PgArguments, BoxDynError> {
-        let mut arguments = PgArguments::default();
-        arguments.add(principals(rows))?;
-        arguments.add(keys(rows))?;
-        arguments.add(collect(rows, |asked| asked.fingerprint.as_bytes().to_vec()))?;
-        arguments.add(collect(rows, |asked| asked.token.as_bytes().to_vec()))?;
-        arguments.add(collect(rows, |asked| policy_text(asked.terms.policy())))?;
-        arguments.add(collect(rows, |asked| span(asked.terms.lease())))?;
-        arguments.add(collect(rows, |asked| span(asked.terms.retention())))?;
-        arguments.add(micros)?;
-        arguments.add(lock_timeout)?;
-        Ok(arguments)
+        bind_reserves(rows, micros, lock_timeout)
     }
 
     fn alone(&self, row: &Row<'_, Reserve>, micros: i64, lock_timeout: &str) -> Option<Bound<'_>> {
-        let sql = self.one.as_ref()?;
         let bind = || {
             let Reserve { fingerprint, token, terms } = row.asked;
             let mut arguments = slot_arguments(row.slot)?;
@@ -139,56 +144,115 @@ impl Operation for Reserving {
             arguments.add(span(terms.retention()))?;
             arguments.add(micros)?;
             arguments.add(lock_timeout)?;
-            Ok((sql, arguments))
+            Ok((&self.one, arguments))
         };
         Some(bind())
     }
 
-    /// Nothing said is a row that was written after the statement's snapshot.
-    fn read_alone(&self, found: &[PgRow]) -> Option<Result<Said, StoreError>> {
-        let Some(row) = found.first() else { return Some(Ok(Said::Nothing)) };
-        let read = || {
-            let mut columns = Columns::of(row);
-            // of_principal, of_key, n; written, now, state, fingerprint, token
-            if columns.skip(3).flag()? {
-                return columns.skip(4).fence().map(Said::Fresh);
-            }
-            said(Columns::of(row).skip(3))
-        };
-        Some(read().map_err(|corrupt| corrupt.in_operation(RESERVE)))
-    }
-
+    /// A row with `fresh` says how many rows are new, and their fence: one a statement, for they have one clock.
+    /// Where that is not every row that was absent, none of them is known, and each asks again: with its own
+    /// token it is told its own grant (R3).
     fn read(&self, rows: &[Row<'_, Reserve>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
-        if self.one.is_none() {
-            return said_by_number(RESERVE, rows.len(), found);
-        }
+        let mut fresh = None;
         let mut all: Vec<_> = (0..rows.len()).map(|_| Ok(Said::Nothing)).collect();
+        let mut seen = 0;
         for row in found {
-            if let Some((place, said)) = fresh_row(rows, row) {
-                all[place] = said.map_err(|corrupt| corrupt.in_operation(RESERVE));
+            let mut columns = Columns::of(row);
+            let mut read = || {
+                let (n, is_fresh) = (columns.number()?, columns.flag()?);
+                if is_fresh {
+                    // now, state, fingerprint, token; no fence where no row is new.
+                    return Ok((
+                        n,
+                        columns
+                            .skip(4)
+                            .maybe_signed()?
+                            .map(|fence| Said::Fresh(Fence::new(fence.unsigned_abs()))),
+                    ));
+                }
+                there(&mut columns).map(|said| (n, Some(said)))
+            };
+            match read() {
+                Ok((n, Some(Said::Fresh(fence)))) => fresh = Some((n, fence)),
+                Ok((n, Some(said))) => {
+                    seen += 1;
+                    if let Some(place) = place(&mut all, n) {
+                        *place = Ok(said);
+                    }
+                }
+                Ok((_, None)) => {}
+                Err(corrupt) => {
+                    // Whose row it is stands before what can't be read.
+                    seen += 1;
+                    if let Some(place) = Columns::of(row).number().ok().and_then(|n| place(&mut all, n)) {
+                        *place = Err(Corrupt::in_operation(corrupt, RESERVE));
+                    }
+                }
+            }
+        }
+        let Some((count, fence)) = fresh else { return all };
+        let count = usize::try_from(count).unwrap_or(0);
+        if count == rows.len() {
+            // What `reserve_one.sql` saw beside the row that it wrote was deleted since its snapshot.
+            return rows.iter().map(|_| Ok(Said::Fresh(fence))).collect();
+        }
+        if count + seen == rows.len() {
+            for said in all.iter_mut().filter(|said| matches!(said, Ok(Said::Nothing))) {
+                *said = Ok(Said::Fresh(fence));
             }
         }
         all
     }
 }
 
-/// A row of `reserve.sql`: of_principal, of_key, n, written, now, the record. A new row is known by its slot.
-fn fresh_row(rows: &[Row<'_, Reserve>], row: &PgRow) -> Option<(usize, Result<Said, Corrupt>)> {
-    let mut columns = Columns::of(row);
-    let slot = (columns.maybe_text().ok()?, columns.maybe_text().ok()?);
-    if let (Some(principal), Some(key)) = slot {
-        let place = rows
-            .binary_search_by(|row| {
-                let slot: &Slot = row.slot;
-                (slot.principal().as_str(), slot.key()).cmp(&(principal, key))
-            })
-            .ok()?;
-        // written, now, state, fingerprint, token
-        columns.skip(6);
-        return Some((place, columns.fence().map(Said::Fresh)));
+fn place<T>(all: &mut [T], n: u64) -> Option<&mut T> {
+    all.get_mut(usize::try_from(n).ok()?.checked_sub(1)?)
+}
+
+/// The statements that write where a reserve found a row: `reserve_again.sql`, `retry.sql`, `take_over.sql`.
+/// Each says the grant, or nothing where it doesn't apply any longer.
+#[derive(Debug)]
+pub(crate) struct Granting {
+    pub(crate) sql: Sql,
+}
+
+impl Operation for Granting {
+    type Asked = Reserve;
+    type Said = Option<Grant>;
+
+    fn name(&self) -> &'static str {
+        RESERVE
     }
-    let place = usize::try_from(columns.number().ok()?).ok()?.checked_sub(1)?;
-    (place < rows.len()).then(|| (place, said(&mut columns)))
+
+    fn sql(&self) -> &Sql {
+        &self.sql
+    }
+
+    fn weight(&self, _: &Reserve) -> usize {
+        0
+    }
+
+    fn bind(
+        &self,
+        rows: &[Row<'_, Reserve>],
+        micros: i64,
+        lock_timeout: &str,
+    ) -> Result<PgArguments, BoxDynError> {
+        bind_reserves(rows, micros, lock_timeout)
+    }
+
+    fn read(&self, rows: &[Row<'_, Reserve>], found: &[PgRow]) -> Vec<Result<Option<Grant>, StoreError>> {
+        let granted = by_number(RESERVE, rows.len(), found, |columns| {
+            Ok((columns.fence()?, columns.attempt()?, columns.policy()?, columns.checkpoint()?))
+        });
+        let of = |(row, granted): (&Row<'_, Reserve>, Result<Option<_>, StoreError>)| {
+            let granted = granted?;
+            Ok(granted.map(|(fence, attempt, policy, checkpoint)| {
+                Grant::new(row.asked.token, fence, attempt, policy, checkpoint)
+            }))
+        };
+        rows.iter().zip(granted).map(of).collect()
+    }
 }
 
 /// What a holder asks: it shows its grant.
@@ -211,6 +275,11 @@ pub(crate) struct Holding<A> {
 
 /// What a holder's statement takes beside its grant.
 pub(crate) trait More: Send + Sync + Sized + 'static {
+    /// What it says once it is written.
+    type Done: Send + 'static;
+
+    /// The columns behind the row's number.
+    fn read(columns: &mut Columns<'_>) -> Result<Self::Done, Corrupt>;
     fn weight(&self) -> usize;
     fn bind(rows: &[Row<'_, Own<Self>>], arguments: &mut PgArguments) -> Result<(), BoxDynError>;
     /// Of one row, not in arrays.
@@ -219,7 +288,8 @@ pub(crate) trait More: Send + Sync + Sized + 'static {
 
 impl<A: More> Operation for Holding<A> {
     type Asked = Own<A>;
-    type Said = Said;
+    /// None where the record isn't the holder's: nothing was written.
+    type Said = Option<A::Done>;
 
     fn name(&self) -> &'static str {
         self.name
@@ -242,7 +312,7 @@ impl<A: More> Operation for Holding<A> {
         let mut arguments = PgArguments::default();
         arguments.add(principals(rows))?;
         arguments.add(keys(rows))?;
-        arguments.add(collect(rows, |asked| asked.token.as_bytes().to_vec()))?;
+        arguments.add(collect(rows, |asked| &asked.token.as_bytes()[..]))?;
         arguments.add(collect(rows, |asked| int(asked.fence.get())))?;
         A::bind(rows, &mut arguments)?;
         arguments.add(micros)?;
@@ -264,18 +334,18 @@ impl<A: More> Operation for Holding<A> {
         Some(bind())
     }
 
-    /// Says only that it was written, by its one column: when.
-    fn read_alone(&self, found: &[PgRow]) -> Option<Result<Said, StoreError>> {
-        let now = Columns::of(found.first()?).time();
-        Some(now.map(|now| Said::Written { now, record: None }).map_err(|c| c.in_operation(self.name)))
-    }
-
-    fn read(&self, rows: &[Row<'_, Own<A>>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
-        said_by_number(self.name, rows.len(), found)
+    fn read(&self, rows: &[Row<'_, Own<A>>], found: &[PgRow]) -> Vec<Result<Option<A::Done>, StoreError>> {
+        by_number(self.name, rows.len(), found, A::read)
     }
 }
 
 impl More for Completion {
+    type Done = ();
+
+    fn read(_: &mut Columns<'_>) -> Result<(), Corrupt> {
+        Ok(())
+    }
+
     fn weight(&self) -> usize {
         self.response().len()
     }
@@ -315,6 +385,13 @@ fn sequence_of(checkpoint: Option<&Checkpoint>) -> i64 {
 }
 
 impl More for Extend {
+    type Done = Renewed;
+
+    fn read(columns: &mut Columns<'_>) -> Result<Renewed, Corrupt> {
+        let (now, lease_expires_at) = (columns.time()?, columns.time()?);
+        Ok(Renewed::new(lease_expires_at - now, columns.number()?))
+    }
+
     fn weight(&self) -> usize {
         weight_of(self.checkpoint.as_ref())
     }
@@ -337,6 +414,13 @@ impl More for Extend {
 pub(crate) struct HandOver(pub(crate) Option<Checkpoint>);
 
 impl More for HandOver {
+    type Done = Renewed;
+
+    fn read(columns: &mut Columns<'_>) -> Result<Renewed, Corrupt> {
+        let (now, lease_expires_at) = (columns.time()?, columns.time()?);
+        Ok(Renewed::new(lease_expires_at - now, columns.number()?))
+    }
+
     fn weight(&self) -> usize {
         weight_of(self.0.as_ref())
     }
@@ -357,6 +441,12 @@ impl More for HandOver {
 pub(crate) struct Release;
 
 impl More for Release {
+    type Done = ();
+
+    fn read(_: &mut Columns<'_>) -> Result<(), Corrupt> {
+        Ok(())
+    }
+
     fn weight(&self) -> usize {
         0
     }
@@ -400,8 +490,31 @@ impl Operation for Looking {
         Ok(arguments)
     }
 
-    /// Written means read on a standby here.
     fn read(&self, rows: &[Row<'_, ()>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
-        said_by_number("lookup", rows.len(), found)
+        let said = by_number("lookup", rows.len(), found, |columns| {
+            if columns.flag()? { Ok(Said::Standby) } else { there(columns) }
+        });
+        said.into_iter().map(|said| said.map(|said| said.unwrap_or(Said::Nothing))).collect()
     }
+}
+
+/// What the statement of a `resolve` says: n, whether it was written, now, the record if it wasn't.
+pub(crate) enum Resolved {
+    Written,
+    Not(Option<(Record, Timestamp)>),
+}
+
+pub(crate) fn resolved(found: &[PgRow]) -> Result<Resolved, StoreError> {
+    let Some(row) = found.first() else { return Ok(Resolved::Not(None)) };
+    let read = || {
+        let mut columns = Columns::of(row);
+        if columns.skip(1).flag()? {
+            return Ok(Resolved::Written);
+        }
+        Ok(Resolved::Not(match there(&mut columns)? {
+            Said::There { now, record } => Some((record, now)),
+            _ => None,
+        }))
+    };
+    read().map_err(|corrupt: Corrupt| corrupt.in_operation("resolve"))
 }

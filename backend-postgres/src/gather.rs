@@ -64,17 +64,13 @@ pub(crate) trait Operation: Send + Sync + 'static {
         lock_timeout: &str,
     ) -> Result<PgArguments, BoxDynError>;
     /// The statement and arguments of a call that goes alone, where there is one without the machinery of a
-    /// batch. What it doesn't answer is asked with the batch's statement.
+    /// batch. Its rows are as the batch's.
     fn alone(
         &self,
         _: &Row<'_, Self::Asked>,
         _: i64,
         _: &str,
     ) -> Option<Result<(&Sql, PgArguments), BoxDynError>> {
-        None
-    }
-    /// What the rows of that statement say.
-    fn read_alone(&self, _: &[PgRow]) -> Option<Result<Self::Said, StoreError>> {
         None
     }
     /// What the statement's rows say of each, in the order in which they were bound.
@@ -165,6 +161,15 @@ pub(crate) enum Refused {
     /// Somebody's open transaction held the slot's row for as long as a call waits (T3).
     Locked(StoreError),
     Failed(StoreError),
+}
+
+/// For calls other than a reserve it is an error like any other.
+impl From<Refused> for StoreError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Locked(error) | Refused::Failed(error) => error,
+        }
+    }
 }
 
 /// The queue of one kind of call. Cheap to clone.
@@ -280,39 +285,29 @@ impl<O: Operation> Shared<O> {
     /// connection if it is still good.
     async fn send(
         &self,
-        mut connection: PoolConnection<Postgres>,
+        connection: PoolConnection<Postgres>,
         batch: &[Call<O>],
         lock_timeout: &str,
     ) -> Result<Sent<O>, (Failure, Option<PoolConnection<Postgres>>)> {
         let rows: Vec<_> = batch.iter().map(|call| Row { slot: &call.slot, asked: &call.asked }).collect();
         let (operation, micros) = (&self.operation, self.link.offset.micros());
-        if let [row] = &rows[..]
-            && let Some(bound) = operation.alone(row, micros, lock_timeout)
-        {
-            let (sql, arguments) = match bound {
-                Ok(bound) => bound,
-                Err(error) => return Err((unbound(error), Some(connection))),
-            };
-            let (found, still) = self.begun(batch).run(connection, sql, arguments).await?;
-            if let Some(said) = operation.read_alone(&found) {
-                return Ok((vec![said], still));
-            }
-            connection = still;
-        }
-        let arguments = match operation.bind(&rows, micros, lock_timeout) {
-            Ok(arguments) => arguments,
+        let alone = match &rows[..] {
+            [row] => operation.alone(row, micros, lock_timeout),
+            _ => None,
+        };
+        let bound = alone.unwrap_or_else(|| {
+            operation.bind(&rows, micros, lock_timeout).map(|arguments| (operation.sql(), arguments))
+        });
+        let (sql, arguments) = match bound {
+            Ok(bound) => bound,
             Err(error) => return Err((unbound(error), Some(connection))),
         };
-        let (found, connection) = self.begun(batch).run(connection, operation.sql(), arguments).await?;
-        Ok((operation.read(&rows, &found), connection))
-    }
-
-    /// The way to the server, once whoever waits knows that their call is on it.
-    fn begun(&self, batch: &[Call<O>]) -> &Link {
+        // Whoever waits is to know that the call is on its way.
         for call in batch {
             call.progress.set(Effect::Unknown);
         }
-        &self.link
+        let (found, connection) = self.link.run(connection, sql, arguments).await?;
+        Ok((operation.read(&rows, &found), connection))
     }
 
     /// A call by itself, beside the batches, made again until it is answered, or nobody waits for it.

@@ -190,7 +190,7 @@ impl<'r> Columns<'r> {
         self.array().map(Fingerprint::from_bytes)
     }
 
-    fn checkpoint(&mut self) -> Result<Option<Checkpoint>, Corrupt> {
+    pub(crate) fn checkpoint(&mut self) -> Result<Option<Checkpoint>, Corrupt> {
         match (self.number()?, self.maybe_bytes()?) {
             (0, _) => Ok(None),
             (sequence, Some(data)) => Checkpoint::new(sequence, Bytes::copy_from_slice(data))

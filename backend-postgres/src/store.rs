@@ -9,17 +9,19 @@ use async_trait::async_trait;
 use oncekey_core::state::{self, Change, Record, Step};
 use oncekey_core::{
     CompleteOutcome, Completion, Effect, Entry, ErrorKind, Grant, IdempotencyStore, InFlight, Limits,
-    ReleaseOutcome, RenewOutcome, Renewal, Renewed, ReservationOutcome, ReserveRequest, Slot, StoreError,
-    Timestamp, Token, Watch,
+    ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome, ReserveRequest, Slot, StoreError, Timestamp,
+    Token, Watch,
 };
 use sqlx::postgres::PgPool;
 use tokio::time::Instant;
 
 use crate::builder::PostgresStoreBuilder;
-use crate::calls::{Extend, HandOver, Holding, Looking, More, Own, Release, Reserve, Reserving, Said};
+use crate::calls::{
+    Extend, Granting, HandOver, Holding, Looking, More, Own, Release, Reserve, Reserving, Said,
+};
 use crate::connection::Link;
 use crate::error::{gone, read_only, too_late};
-use crate::gather::{Bounds, Lane, Refused};
+use crate::gather::{Bounds, Lane, Operation, Refused};
 use crate::row::span;
 use crate::schema::{self, Layout};
 use crate::statements::{Sql, Statements};
@@ -43,9 +45,9 @@ pub(crate) struct Inner {
     pub(crate) statements: Statements,
     pub(crate) wake: Wake,
     reserve: Lane<Reserving>,
-    reserve_again: Lane<Reserving>,
-    retry: Lane<Reserving>,
-    take_over: Lane<Reserving>,
+    reserve_again: Lane<Granting>,
+    retry: Lane<Granting>,
+    take_over: Lane<Granting>,
     complete: Lane<Holding<Completion>>,
     renew: Lane<Holding<Extend>>,
     hand_over: Lane<Holding<HandOver>>,
@@ -53,37 +55,44 @@ pub(crate) struct Inner {
     lookup: Lane<Looking>,
 }
 
-/// What a reserve does with what a statement said.
+/// What a reserve does with what its read said.
 pub(crate) enum Ask<'a> {
     Answer(Result<ReservationOutcome, StoreError>),
-    /// Nothing is settled yet: this statement is next.
-    Again(&'a Lane<Reserving>),
+    /// R8: written after the statement's snapshot, by somebody else or by itself.
+    Look,
+    /// A row may be written over: by this statement, which looks again under its lock.
+    Write(&'a Lane<Granting>),
+}
+
+/// What became of a holder's statement.
+enum Held<D, T> {
+    Written(D),
+    /// Nothing was written, and this is the answer.
+    Not(T),
 }
 
 impl Inner {
-    /// The answer to a reserve, or the statement that is next.
+    /// The answer to a reserve, or what is next.
     pub(crate) fn next(&self, said: Said, token: Token, request: &ReserveRequest) -> Ask<'_> {
         match said {
             Said::Fresh(fence) => {
                 let grant = Grant::new(token, fence, 1, request.terms.policy(), None);
                 Ask::Answer(Ok(ReservationOutcome::Reserved(grant)))
             }
-            Said::Written { record, .. } => Ask::Answer(granted(record)),
             Said::There { now, record } => {
                 let step = state::reserve_or_fetch(Some(&record), token, request, now);
                 if step.change == Change::Keep {
                     return Ask::Answer(step.answer.map_err(StoreError::from));
                 }
-                // The statement that may write over such a row looks again, under its lock.
-                Ask::Again(match &record {
+                Ask::Write(match &record {
                     expired if expired.is_expired(now) => &self.reserve_again,
                     Record::Pending(pending) if pending.token == token => &self.retry,
                     Record::Pending(_) => &self.take_over,
                     Record::Completed(_) | Record::Released(_) => &self.reserve_again,
                 })
             }
-            // R8: written after the statement's snapshot, or deleted before it was locked.
-            Said::Nothing => Ask::Again(&self.reserve),
+            Said::Nothing => Ask::Look,
+            Said::Standby => Ask::Answer(Err(on_standby(RESERVE))),
         }
     }
 
@@ -93,6 +102,10 @@ impl Inner {
 
     pub(crate) fn completing(&self) -> &Holding<Completion> {
         self.complete.operation()
+    }
+
+    pub(crate) fn looking(&self) -> &Looking {
+        self.lookup.operation()
     }
 }
 
@@ -139,14 +152,14 @@ impl PostgresStore {
 
     pub(crate) fn new(link: Link, layout: Layout, bounds: Arc<Bounds>, settings: Settings) -> Self {
         let statements = Statements::new(&layout.table);
-        let reserving = |sql: &Sql, one: Option<&Sql>| {
-            Lane::new(Reserving { sql: sql.clone(), one: one.cloned() }, link.clone(), Arc::clone(&bounds))
-        };
+        let granting =
+            |sql: &Sql| Lane::new(Granting { sql: sql.clone() }, link.clone(), Arc::clone(&bounds));
+        let reserving = Reserving { sql: statements.reserve.clone(), one: statements.reserve_one.clone() };
         let inner = Inner {
-            reserve: reserving(&statements.reserve, Some(&statements.reserve_one)),
-            reserve_again: reserving(&statements.reserve_again, None),
-            retry: reserving(&statements.retry, None),
-            take_over: reserving(&statements.take_over, None),
+            reserve: Lane::new(reserving, link.clone(), Arc::clone(&bounds)),
+            reserve_again: granting(&statements.reserve_again),
+            retry: granting(&statements.retry),
+            take_over: granting(&statements.take_over),
             complete: holding(
                 "complete",
                 &statements.complete,
@@ -192,36 +205,64 @@ impl PostgresStore {
     ) -> Result<ReservationOutcome, StoreError> {
         let asked = Reserve { fingerprint: request.fingerprint, token, terms: request.terms };
         let inner = &self.0;
-        let mut lane = &inner.reserve;
+        let refused = |refused| match refused {
+            // T3: somebody is at work there, in an open transaction.
+            Refused::Locked(_) => {
+                Ok(ReservationOutcome::InFlight(InFlight::new(inner.settings.lock_timeout)))
+            }
+            Refused::Failed(error) => Err(error),
+        };
         while Instant::now() < deadline {
-            let said = match lane.call(slot, asked, deadline).await {
+            let said = match inner.reserve.call(slot, asked, deadline).await {
                 Ok(said) => said,
-                // T3: somebody is at work there, in an open transaction.
-                Err(Refused::Locked(_)) => {
-                    return Ok(ReservationOutcome::InFlight(InFlight::new(inner.settings.lock_timeout)));
-                }
-                Err(Refused::Failed(error)) => return Err(error),
+                Err(error) => return refused(error),
             };
-            match inner.next(said, token, request) {
+            let lane = match inner.next(said, token, request) {
                 Ask::Answer(answer) => return answer,
-                Ask::Again(other) => lane = other,
+                Ask::Look => continue,
+                Ask::Write(lane) => lane,
+            };
+            match lane.call(slot, asked, deadline).await {
+                Ok(Some(grant)) => return Ok(ReservationOutcome::Reserved(grant)),
+                // R8: it applies no longer.
+                Ok(None) => {}
+                Err(error) => return refused(error),
             }
         }
         Err(too_late(RESERVE, Effect::NotApplied))
     }
 
-    /// One statement of a holder; what it says.
-    async fn hold<A: More>(
+    /// One statement of a holder; and what is there instead, where nothing was written.
+    async fn hold<A: More + Clone, T>(
         &self,
         lane: &Lane<Holding<A>>,
         slot: &Slot,
         grant: &Grant,
         more: A,
-    ) -> Result<Said, StoreError> {
-        let own = Own { token: grant.token, fence: grant.fence, more };
-        match lane.call(slot, own, self.deadline()).await {
-            Ok(said) => Ok(said),
-            Err(Refused::Locked(error) | Refused::Failed(error)) => Err(error),
+        classify: impl Fn(Option<&Record>, Timestamp) -> Step<T>,
+    ) -> Result<Held<A::Done, T>, StoreError> {
+        let deadline = self.deadline();
+        while Instant::now() < deadline {
+            let own = Own { token: grant.token, fence: grant.fence, more: more.clone() };
+            if let Some(done) = lane.call(slot, own, deadline).await? {
+                return Ok(Held::Written(done));
+            }
+            let (record, now) = self.look(slot, deadline).await?;
+            let step = classify(record.as_ref(), now);
+            if step.change == Change::Keep {
+                return Ok(Held::Not(step.answer));
+            }
+            // R8: it would be written now. The clock stepped back, or it was changed by hand.
+        }
+        Err(too_late(lane.operation().name(), Effect::NotApplied))
+    }
+
+    /// What is there, and the clock with which it was looked at.
+    async fn look(&self, slot: &Slot, deadline: Instant) -> Result<(Option<Record>, Timestamp), StoreError> {
+        match self.0.lookup.call(slot, (), deadline).await? {
+            Said::There { now, record } => Ok((Some(record), now)),
+            Said::Nothing | Said::Fresh(_) => Ok((None, Timestamp::ZERO)),
+            Said::Standby => Err(on_standby("lookup")),
         }
     }
 
@@ -241,17 +282,6 @@ fn holding<A: More>(
     Lane::new(operation, link.clone(), Arc::clone(bounds))
 }
 
-/// The grant of a record that a statement has just written.
-fn granted(record: Option<Record>) -> Result<ReservationOutcome, StoreError> {
-    match record {
-        Some(Record::Pending(p)) => {
-            let grant = Grant::new(p.token, p.fence, p.attempt, p.policy, p.checkpoint);
-            Ok(ReservationOutcome::Reserved(grant))
-        }
-        _ => Err(disagree(RESERVE)),
-    }
-}
-
 /// The answer of a step that a statement found nothing to write for.
 pub(crate) fn kept<A>(step: Step<A>, operation: &'static str) -> Result<A, StoreError> {
     if step.change == Change::Keep { Ok(step.answer) } else { Err(disagree(operation)) }
@@ -260,14 +290,6 @@ pub(crate) fn kept<A>(step: Step<A>, operation: &'static str) -> Result<A, Store
 fn disagree(operation: &'static str) -> StoreError {
     let message = "the statement and the state machine disagree about this row: it was changed by hand, or this is a bug";
     StoreError::new(ErrorKind::Corrupt, operation, Effect::NotApplied, message)
-}
-
-/// What a statement that wrote nothing has seen: a record and the clock under its lock, or no row.
-pub(crate) fn seen(said: Said) -> (Option<Record>, Timestamp) {
-    match said {
-        Said::There { now, record } => (Some(record), now),
-        _ => (None, Timestamp::ZERO),
-    }
 }
 
 impl fmt::Debug for PostgresStore {
@@ -314,31 +336,23 @@ impl IdempotencyStore for PostgresStore {
     }
 
     async fn renew(&self, slot: &Slot, grant: &Grant, renewal: &Renewal) -> Result<RenewOutcome, StoreError> {
-        const NAME: &str = "renew";
         let checkpoint = renewal.checkpoint().cloned();
-        let said = match renewal.lease() {
+        let classify = |record: Option<&Record>, now| state::renew(record, grant, renewal, now);
+        let held = match renewal.lease() {
             Some(lease) => {
                 let more = Extend { lease: span(lease), checkpoint };
-                self.hold(&self.0.renew, slot, grant, more).await?
+                self.hold(&self.0.renew, slot, grant, more, classify).await?
             }
             None => {
-                let said = self.hold(&self.0.hand_over, slot, grant, HandOver(checkpoint)).await?;
+                let held = self.hold(&self.0.hand_over, slot, grant, HandOver(checkpoint), classify).await?;
                 self.0.wake.changed(slot);
-                said
+                held
             }
         };
-        match said {
-            Said::Written { now, record: Some(Record::Pending(p)) } => {
-                let sequence = p.checkpoint.as_ref().map_or(0, oncekey_core::Checkpoint::sequence);
-                Ok(RenewOutcome::Renewed(Renewed::new(p.lease_expires_at - now, sequence)))
-            }
-            // W4 as L1: a released record keeps no checkpoint.
-            Said::Written { .. } => Ok(RenewOutcome::Renewed(Renewed::new(Duration::ZERO, 0))),
-            said => {
-                let (record, now) = seen(said);
-                kept(state::renew(record.as_ref(), grant, renewal, now), NAME)
-            }
-        }
+        Ok(match held {
+            Held::Written(renewed) => RenewOutcome::Renewed(renewed),
+            Held::Not(outcome) => outcome,
+        })
     }
 
     async fn complete(
@@ -348,32 +362,32 @@ impl IdempotencyStore for PostgresStore {
         completion: &Completion,
     ) -> Result<CompleteOutcome, StoreError> {
         self.check("complete", completion)?;
-        let said = self.hold(&self.0.complete, slot, grant, completion.clone()).await?;
-        if matches!(said, Said::Written { .. }) {
-            self.0.wake.changed(slot);
-            return Ok(CompleteOutcome::Stored);
-        }
-        let (record, now) = seen(said);
-        kept(state::complete(record.as_ref(), grant, completion, now), "complete")
+        let classify = |record: Option<&Record>, now| state::complete(record, grant, completion, now);
+        let held = self.hold(&self.0.complete, slot, grant, completion.clone(), classify).await?;
+        Ok(match held {
+            Held::Written(()) => {
+                self.0.wake.changed(slot);
+                CompleteOutcome::Stored
+            }
+            Held::Not(outcome) => outcome,
+        })
     }
 
     async fn release(&self, slot: &Slot, grant: &Grant) -> Result<ReleaseOutcome, StoreError> {
-        let said = self.hold(&self.0.release, slot, grant, Release).await?;
-        if matches!(said, Said::Written { .. }) {
-            self.0.wake.changed(slot);
-            return Ok(ReleaseOutcome::Released);
-        }
-        let (record, now) = seen(said);
-        kept(state::release(record.as_ref(), grant, now), "release")
+        let classify = |record: Option<&Record>, now| state::release(record, grant, now);
+        let held = self.hold(&self.0.release, slot, grant, Release, classify).await?;
+        Ok(match held {
+            Held::Written(()) => {
+                self.0.wake.changed(slot);
+                ReleaseOutcome::Released
+            }
+            Held::Not(outcome) => outcome,
+        })
     }
 
     async fn lookup(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
-        match self.0.lookup.call(slot, (), self.deadline()).await {
-            Ok(Said::There { now, record }) => Ok(state::lookup(Some(&record), now)),
-            Ok(Said::Nothing) => Ok(None),
-            Ok(Said::Written { .. } | Said::Fresh(_)) => Err(on_standby("lookup")),
-            Err(Refused::Locked(error) | Refused::Failed(error)) => Err(error),
-        }
+        let (record, now) = self.look(slot, self.deadline()).await?;
+        Ok(state::lookup(record.as_ref(), now))
     }
 
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {

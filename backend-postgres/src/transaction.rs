@@ -6,10 +6,10 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use oncekey_core::state;
+use oncekey_core::state::{self, Change};
 use oncekey_core::{
-    Completion, Effect, Entry, ErrorKind, Fence, Grant, IdempotencyStore, InFlight, InTxError, Loss,
-    ReservationOutcome, ReserveRequest, Slot, StoreError, Token,
+    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fence, Grant, IdempotencyStore, InFlight,
+    InTxError, Loss, ReservationOutcome, ReserveRequest, Slot, StoreError, Timestamp, Token,
 };
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
@@ -19,7 +19,7 @@ use crate::calls::{Own, Reserve, Said};
 use crate::error::{Failure, Next, too_late};
 use crate::gather::{Operation, Row, pause};
 use crate::identifier::literal;
-use crate::store::{Ask, PostgresStore, kept, seen};
+use crate::store::{Ask, PostgresStore};
 
 const RESERVE_IN: &str = "reserve_in";
 const COMPLETE_IN: &str = "complete_in";
@@ -137,19 +137,25 @@ impl PostgresStore {
         let inner = self.inner();
         let deadline = self.deadline();
         let asked = Reserve { fingerprint: request.fingerprint, token, terms: request.terms };
-        let mut statement = inner.reserving();
+        let busy = || ReservationOutcome::InFlight(InFlight::new(inner.settings.lock_timeout));
         while Instant::now() < deadline {
-            let (said, number) = match self.in_tx(tx, statement, slot, &asked, RESERVE_IN, None).await? {
+            let said = self.in_tx(tx, inner.reserving(), slot, &asked, RESERVE_IN, None).await?;
+            let (said, number) = match said {
                 Ok(said) => said,
-                Err(failure) if failure.next == Next::Locked => {
-                    let busy = InFlight::new(inner.settings.lock_timeout);
-                    return Ok((ReservationOutcome::InFlight(busy), None));
-                }
+                // T3
+                Err(failure) if failure.next == Next::Locked => return Ok((busy(), None)),
                 Err(failure) => return Err(failure.into_error(RESERVE_IN, Effect::NotApplied)),
             };
-            match inner.next(said, token, request) {
+            let lane = match inner.next(said, token, request) {
                 Ask::Answer(answer) => return answer.map(|outcome| (outcome, number)),
-                Ask::Again(lane) => statement = lane.operation(),
+                Ask::Look => continue,
+                Ask::Write(lane) => lane,
+            };
+            match self.in_tx(tx, lane.operation(), slot, &asked, RESERVE_IN, None).await? {
+                Ok((Some(grant), number)) => return Ok((ReservationOutcome::Reserved(grant), number)),
+                Ok((None, _)) => {}
+                Err(failure) if failure.next == Next::Locked => return Ok((busy(), None)),
+                Err(failure) => return Err(failure.into_error(RESERVE_IN, Effect::NotApplied)),
             }
         }
         Err(too_late(RESERVE_IN, Effect::NotApplied))
@@ -166,13 +172,22 @@ impl PostgresStore {
     ) -> Result<(), InTxError> {
         self.check(COMPLETE_IN, completion)?;
         let own = Own { token: grant.token, fence: grant.fence, more: completion.clone() };
-        let said = self.in_tx(tx, self.inner().completing(), slot, &own, COMPLETE_IN, number).await?;
-        let (said, _) = said.map_err(|failure| failure.into_error(COMPLETE_IN, Effect::NotApplied))?;
-        if matches!(said, Said::Written { .. }) {
+        let failed = |failure: Failure| failure.into_error(COMPLETE_IN, Effect::NotApplied);
+        let completed = self.in_tx(tx, self.inner().completing(), slot, &own, COMPLETE_IN, number).await?;
+        if let (Some(()), _) = completed.map_err(failed)? {
             return Ok(());
         }
-        let (record, now) = seen(said);
-        InTxError::unless_stored(kept(state::complete(record.as_ref(), grant, completion, now), COMPLETE_IN)?)
+        let looked = self.in_tx(tx, self.inner().looking(), slot, &(), COMPLETE_IN, None).await?;
+        let (record, now) = match looked.map_err(failed)?.0 {
+            Said::There { now, record } => (Some(record), now),
+            _ => (None, Timestamp::ZERO),
+        };
+        let step = state::complete(record.as_ref(), grant, completion, now);
+        InTxError::unless_stored(match step.change {
+            Change::Keep => step.answer,
+            // It expired since this transaction began, whose clock the read has.
+            Change::Put(_) | Change::Delete => CompleteOutcome::Lost(Loss::Gone),
+        })
     }
 
     /// One statement for one slot, behind a savepoint. An outer error is one that leaves the transaction
