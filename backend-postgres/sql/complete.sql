@@ -5,15 +5,15 @@
 -- timeout. The rows in the order of their slots, no slot twice.
 WITH locked AS MATERIALIZED (
     SELECT i.*, s.state, s.token, s.fence, s.lease_expires_at, s.expires_at, s.retention
-    FROM (SELECT set_config('lock_timeout', $11::text, true) AS timeout) AS c,
-        unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::integer[], $7::bytea[], $8::bigint[],
-            $9::bytea[])
+    FROM unnest(
+            $1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[], $6::integer[],
+            $7::bytea[], $8::bigint[], $9::bytea[])
             WITH ORDINALITY AS i (
                 of_principal, of_key, own_token, own_fence, new_retention, new_status, new_headers,
                 new_body_length, new_body, n
             )
         JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
-    WHERE c.timeout IS NOT NULL
+    WHERE (SELECT set_config('lock_timeout', $11::text, true)) IS NOT NULL
     -- Every statement locks its rows in one order, so that two batches can't deadlock.
     ORDER BY i.n
     FOR NO KEY UPDATE OF s

@@ -3,8 +3,9 @@
 -- $7 headers, $8 length of a body that is not kept, $9 body, $10 the clock's offset in us, $11 lock timeout.
 WITH locked AS MATERIALIZED (
     SELECT s.expires_at, s.lease_expires_at, s.retention
-    FROM (SELECT set_config('lock_timeout', $11::text, true) AS timeout) AS c, {slots} AS s
-    WHERE c.timeout IS NOT NULL AND s.principal = $1::text AND s.key = $2::text
+    FROM {slots} AS s
+    WHERE (SELECT set_config('lock_timeout', $11::text, true)) IS NOT NULL
+        AND s.principal = $1::text AND s.key = $2::text
         AND s.state = 'pending'
         -- Own is token and fence (S2).
         AND s.token = $3::bytea

@@ -6,11 +6,10 @@
 WITH locked AS MATERIALIZED (
     SELECT i.*, s.state, s.token, s.fence, s.lease_expires_at, s.expires_at, s.retention, s.policy,
         s.attempt
-    FROM (SELECT set_config('lock_timeout', $6::text, true) AS timeout) AS c,
-        unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[])
             WITH ORDINALITY AS i (of_principal, of_key, own_token, own_fence, n)
         JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
-    WHERE c.timeout IS NOT NULL
+    WHERE (SELECT set_config('lock_timeout', $6::text, true)) IS NOT NULL
     -- Every statement locks its rows in one order, so that two batches can't deadlock.
     ORDER BY i.n
     FOR NO KEY UPDATE OF s

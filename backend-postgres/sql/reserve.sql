@@ -7,13 +7,14 @@
 -- $8 the clock's offset in us, $9 lock timeout. The rows in the order of their slots, no slot twice.
 WITH looked AS MATERIALIZED (
     SELECT i.*, s.*
-    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS c,
-        unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[])
+    FROM unnest(
+            $1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[]
+        )
             WITH ORDINALITY AS i (
                 of_principal, of_key, new_fingerprint, new_token, new_policy, new_lease, new_retention, n
             )
         LEFT JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
-    WHERE c.timeout IS NOT NULL
+    WHERE (SELECT set_config('lock_timeout', $9::text, true)) IS NOT NULL
 ),
 fresh AS (
     INSERT INTO {slots} (

@@ -5,13 +5,14 @@
 WITH locked AS MATERIALIZED (
     SELECT i.*, s.state, s.fingerprint, s.token, s.fence, s.attempt, s.policy, s.begun, s.retention,
         s.lease_expires_at, s.expires_at
-    FROM (SELECT set_config('lock_timeout', $9::text, true) AS timeout) AS c,
-        unnest($1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[])
+    FROM unnest(
+            $1::text[], $2::text[], $3::bytea[], $4::bytea[], $5::text[], $6::bigint[], $7::bigint[]
+        )
             WITH ORDINALITY AS i (
                 of_principal, of_key, new_fingerprint, new_token, new_policy, new_lease, new_retention, n
             )
         JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
-    WHERE c.timeout IS NOT NULL
+    WHERE (SELECT set_config('lock_timeout', $9::text, true)) IS NOT NULL
     -- Every statement locks its rows in one order, so that two batches can't deadlock.
     ORDER BY i.n
     FOR NO KEY UPDATE OF s

@@ -13,13 +13,8 @@ WITH fresh AS (
         $7::bigint * interval '1 microsecond',
         c.now, c.now + $6::bigint * interval '1 microsecond',
         c.now + ($6::bigint + $7::bigint) * interval '1 microsecond', 0
-    FROM (
-        SELECT
-            clock_timestamp() + $8::bigint * interval '1 microsecond' AS now,
-            set_config('lock_timeout', $9::text, true) AS timeout
-        OFFSET 0
-    ) AS c
-    WHERE c.timeout IS NOT NULL
+    FROM (SELECT clock_timestamp() + $8::bigint * interval '1 microsecond' AS now OFFSET 0) AS c
+    WHERE (SELECT set_config('lock_timeout', $9::text, true)) IS NOT NULL
     -- R7, T4
     ON CONFLICT (principal, key) DO NOTHING
     RETURNING fence

@@ -5,8 +5,9 @@
 -- timeout.
 WITH locked AS MATERIALIZED (
     SELECT s.*
-    FROM (SELECT set_config('lock_timeout', $11::text, true) AS timeout) AS c, {slots} AS s
-    WHERE c.timeout IS NOT NULL AND s.principal = $1::text AND s.key = $2::text
+    FROM {slots} AS s
+    WHERE (SELECT set_config('lock_timeout', $11::text, true)) IS NOT NULL
+        AND s.principal = $1::text AND s.key = $2::text
     FOR NO KEY UPDATE OF s
 ),
 timed AS MATERIALIZED (

@@ -2,8 +2,9 @@
 -- $1 principal, $2 key, $3 fence seen, $4 lease's end seen, $5 the clock's offset in us, $6 lock timeout.
 WITH locked AS MATERIALIZED (
     SELECT s.*
-    FROM (SELECT set_config('lock_timeout', $6::text, true) AS timeout) AS c, {slots} AS s
-    WHERE c.timeout IS NOT NULL AND s.principal = $1::text AND s.key = $2::text
+    FROM {slots} AS s
+    WHERE (SELECT set_config('lock_timeout', $6::text, true)) IS NOT NULL
+        AND s.principal = $1::text AND s.key = $2::text
     FOR NO KEY UPDATE OF s
 ),
 timed AS MATERIALIZED (
