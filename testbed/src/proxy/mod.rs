@@ -92,7 +92,7 @@ impl Proxy {
     /// The port can't be listened on again, after [`Proxy::refuse`].
     pub fn pass(&self) -> Result<(), Error> {
         self.shared.change(|plan| {
-            (plan.delay, plan.hold) = Default::default();
+            (plan.delay, plan.hold, plan.hold_after) = Default::default();
             (plan.cut, plan.cut_each, plan.refusing) = (None, None, false);
         });
         self.wait_listening(true)
@@ -107,6 +107,11 @@ impl Proxy {
     /// connection is held too.
     pub fn hold(&self, direction: Direction) {
         self.shared.change(|plan| plan.hold[direction.at()] = true);
+    }
+
+    /// Passes `bytes` more of this direction, counted over all connections, and then does [`Proxy::hold`].
+    pub fn hold_after(&self, direction: Direction, bytes: u64) {
+        self.shared.change(|plan| plan.hold_after[direction.at()] = Some(bytes));
     }
 
     /// Holds both directions: connections are accepted and stay open, and nobody answers. It ends as a

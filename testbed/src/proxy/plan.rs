@@ -43,6 +43,8 @@ pub(super) struct Cut {
 pub(super) struct Plan {
     pub(super) delay: [Duration; 2],
     pub(super) hold: [bool; 2],
+    /// How much passes before `hold`, counted from when it was set, over all connections.
+    pub(super) hold_after: [Option<u64>; 2],
     /// Counted from when it was set, over all connections; it happens once.
     pub(super) cut: Option<Cut>,
     /// Counted from each connection's begin.
@@ -129,17 +131,28 @@ impl Plan {
         if due > now {
             return Step::Wait(Some(due));
         }
-        let len = bytes.len() as u64;
+        let room = self.hold_after[direction.at()].filter(|_| link.stranded == Stranded::No);
+        if room == Some(0) {
+            self.hold_after[direction.at()] = None;
+            self.hold[direction.at()] = true;
+            return Step::Wait(None);
+        }
+        let len = (bytes.len() as u64).min(room.unwrap_or(u64::MAX));
         let once = self.cut.filter(|cut| cut.direction == direction && cut.left <= len);
         let each = self.cut_each.filter(|cut| cut.direction == direction);
         let each = each.map(|cut| Cut { left: cut.left.saturating_sub(lane.forwarded), ..cut });
         let each = each.filter(|cut| cut.left <= len);
         let cut = [once, each].into_iter().flatten().min_by_key(|cut| cut.left);
-        // No more than `len`, which is a length.
-        let passes = cut.map_or(bytes.len(), |cut| cut.left as usize);
-        bytes.truncate(passes);
-        let bytes = std::mem::take(bytes);
-        lane.queue.pop_front();
+        // No more than `len`, which is no more than a length.
+        let passes = cut.map_or(len, |cut| cut.left) as usize;
+        let rest = bytes.split_off(passes);
+        let bytes = std::mem::replace(bytes, rest);
+        if lane.queue.front().is_some_and(|(_, rest)| rest.is_empty()) {
+            lane.queue.pop_front();
+        }
+        if let Some(room) = room {
+            self.hold_after[direction.at()] = Some(room - passes as u64);
+        }
         lane.forwarded += passes as u64;
         lane.writing = true;
         if cut.is_some() {
@@ -257,6 +270,21 @@ mod tests {
         plan.cut = Some(Cut { direction: ToServer, left: 0, ending: Ending::Reset });
         assert_eq!(written(&mut plan), (vec!["abc".to_owned()], None));
         assert_eq!(plan.cut.unwrap().left, 0);
+    }
+
+    #[test]
+    fn a_hold_comes_right_behind_its_byte_wherever_the_pieces_end() {
+        for n in 0..=5 {
+            let mut plan = with(&["ab", "c", "de"]);
+            plan.hold_after[ToClient.at()] = Some(n);
+            let (before, _) = written(&mut plan);
+            assert_eq!(before.concat(), "abcde"[..n as usize]);
+            // Once it has all gone, there is nothing to hold until more comes.
+            assert_eq!(plan.hold[ToClient.at()], n < 5, "{n}");
+            plan.hold = [false; 2];
+            let (after, _) = written(&mut plan);
+            assert_eq!(after.concat(), "abcde"[n as usize..]);
+        }
     }
 
     #[test]
