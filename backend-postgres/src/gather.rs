@@ -6,8 +6,8 @@
 //!  call C ──▶┘                      └─ C's answer
 //! ```
 //!
-//! No timer gathers: whatever arrived while the statements before were under way goes into the next. A lone
-//! call finds an idle connection and goes out at once, by itself.
+//! No timer gathers: whatever arrived while the statements before were under way goes into the next, with those
+//! that the runtime has ready to come in. A lone call finds an idle connection and goes out at once, by itself.
 //!
 //! **No caller is in the way of its statement.** A runner is a task of its own, which nobody drops half-way:
 //! a caller that goes away leaves an answer that nobody hears, and no connection with half an exchange on it.
@@ -41,6 +41,8 @@ const REMEMBERED: Duration = Duration::from_secs(5);
 /// The first pause after a failure that may pass; each further one is twice as long, up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
+/// How many turns of the runtime a runner stands back at most.
+const TURNS: usize = 16;
 /// How long a runner waits for a connection before it looks whether anybody still wants it.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -403,6 +405,7 @@ impl<O: Operation> Runner<O> {
             };
             connection = match got {
                 Ok(connection) => {
+                    self.let_others_come().await;
                     // What waits is taken now, and not before there is a connection to send it on.
                     let batch = shared.take();
                     if batch.is_empty() { Some(connection) } else { self.batch(connection, batch).await }
@@ -433,6 +436,20 @@ impl<O: Operation> Runner<O> {
             self.counted = false;
         }
         self.counted
+    }
+
+    /// Callers that were answered together come back together, one a poll. A runner that took the first of them
+    /// alone would pay two flushes for one: it stands back as long as each turn of the runtime brings more.
+    async fn let_others_come(&self) {
+        let mut waiting = 0;
+        for _ in 0..TURNS {
+            let now = held(&self.shared.queue).waiting.len();
+            if now <= waiting {
+                break;
+            }
+            waiting = now;
+            tokio::task::yield_now().await;
+        }
     }
 
     /// No connection: what may pass is waited for, and the rest is everybody's answer.
