@@ -3,4 +3,6 @@
 pub(crate) mod growth;
 pub(crate) mod memory;
 pub(crate) mod postgres;
+pub(crate) mod postgres_growth;
+pub(crate) mod postgres_layouts;
 pub(crate) mod sqlite;

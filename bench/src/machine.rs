@@ -65,6 +65,28 @@ pub(crate) fn fsync_micros(dir: &Path, times: usize) -> Result<Spread, Failure> 
     Ok(Spread::of(&took).ok_or("no fsync was timed")?)
 }
 
+/// CPU time of this process, or of the children that this one has now, in microseconds.
+pub(crate) fn cpu_micros(children_of: Option<u32>) -> Result<f64, Failure> {
+    let Some(parent) = children_of else {
+        let own = fs::read_to_string("/proc/self/stat")?;
+        return Ok(cpu_of(&own).ok_or("/proc/self/stat is of another form")?.1);
+    };
+    let mut sum = 0.0;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        // One that ends meanwhile has no such file.
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        sum += cpu_of(&stat).filter(|(of, _)| *of == parent).map_or(0.0, |(_, micros)| micros);
+    }
+    Ok(sum)
+}
+
+/// The parent and the CPU time in /proc/N/stat, whose ticks are hundredths of a second on every Linux.
+fn cpu_of(stat: &str) -> Option<(u32, f64)> {
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+    Some((fields.get(1)?.parse().ok()?, (ticks(11)? + ticks(12)?) * 1e4))
+}
+
 /// Today, in UTC.
 pub(crate) fn today() -> String {
     date(Clock::system().now().as_micros() / 86_400_000_000)
@@ -114,6 +136,13 @@ mod tests {
             "2026-12-01",
         ];
         assert_eq!(dates, expected);
+    }
+
+    #[test]
+    fn cpu_time_is_read_whatever_the_process_is_called() {
+        let stat = "7 (a b) c) S 3 7 7 0 -1 4194560 1 2 3 4 25 17 0 0 20 0 1 0 5 6 7";
+        assert_eq!(cpu_of(stat), Some((3, 420_000.0)));
+        assert!(cpu_micros(None).unwrap() >= 0.0);
     }
 
     #[test]

@@ -37,8 +37,13 @@ fn run() -> Result<(), Failure> {
     if plan.sqlite && plan.growth {
         sections.push(engines::growth::measure(&plan)?);
     }
-    if plan.postgres {
+    if plan.postgres && plan.layouts {
+        sections.push(engines::postgres_layouts::measure(&plan)?);
+    } else if plan.postgres {
         sections.push(engines::postgres::measure(&plan)?);
+    }
+    if plan.postgres && plan.growth {
+        sections.push(engines::postgres_growth::measure(&plan)?);
     }
     if plan.memory {
         sections.push(engines::memory::measure(&plan)?);

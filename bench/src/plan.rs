@@ -14,11 +14,13 @@ Measures oncekey beside its limits and its peers, in one run.
 
 ENGINE            sqlite, postgres, memory
 --quick           a smoke run of a few seconds, which writes nothing
---growth          with sqlite: also 10 million records beside 10 thousand (some 10 GB, some minutes)
+--growth          with sqlite or postgres: also 10 million records beside 10 thousand (some 10 to 25 GB, some minutes)
 --only WORD       only the races of this work (reserve, cycle, replay); writes nothing
 --callers N       only the races with so many callers; writes nothing
 --pool N          connections of sqlx's pool for writes; writes nothing [1]
 --connections N   with postgres: connections of our store's batches; writes nothing [the store's default]
+--layouts         with postgres: where its time goes, and other layouts of the table; writes nothing
+--alone           with postgres: only our store, for a profiler; writes nothing
 --rounds N        rounds of each race [7]
 --seconds S       seconds that an entrant works in a round [1]
 --dir DIR         where databases are made, on a disk and not in memory [the system's temporary directory]
@@ -37,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) callers: Option<usize>,
     pub(crate) pool: Option<u32>,
     pub(crate) connections: Option<u32>,
+    pub(crate) alone: bool,
+    pub(crate) layouts: bool,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
     pub(crate) dir: PathBuf,
@@ -56,6 +60,8 @@ impl Plan {
             callers: None,
             pool: None,
             connections: None,
+            alone: false,
+            layouts: false,
             rounds: 7,
             seconds: 1.0,
             dir: std::env::temp_dir(),
@@ -73,6 +79,8 @@ impl Plan {
                 Long("callers") => plan.callers = Some(args.value()?.parse()?),
                 Long("pool") => plan.pool = Some(args.value()?.parse()?),
                 Long("connections") => plan.connections = Some(args.value()?.parse()?),
+                Long("layouts") => plan.layouts = true,
+                Long("alone") => plan.alone = true,
                 Long("rounds") => plan.rounds = args.value()?.parse()?,
                 Long("seconds") => plan.seconds = args.value()?.parse()?,
                 Long("dir") => plan.dir = args.value()?.into(),
@@ -103,7 +111,7 @@ impl Plan {
     /// Whether the documents are to be written: only a whole run may replace one.
     pub(crate) fn writes(&self) -> bool {
         let narrowed = self.only.is_some() || self.callers.is_some();
-        let changed = self.pool.is_some() || self.connections.is_some();
+        let changed = self.pool.is_some() || self.connections.is_some() || self.alone || self.layouts;
         !self.quick && !narrowed && !changed
     }
 
@@ -119,7 +127,7 @@ impl Plan {
 
     /// The command that gives this run again.
     pub(crate) fn command(&self, engine: &str) -> String {
-        let growth = if self.growth && engine == "sqlite" { " --growth" } else { "" };
+        let growth = if self.growth && engine != "memory" { " --growth" } else { "" };
         format!("cargo xtask bench {engine}{growth}")
     }
 }

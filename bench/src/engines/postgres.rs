@@ -37,7 +37,7 @@ const FRESH_DATABASE: &str = "fresh";
 const KEPT_DATABASE: &str = "kept";
 
 /// What a server of this size has, and no checkpoint within a round: each begins with one.
-const SETTINGS: [(&str, &str); 3] =
+pub(crate) const SETTINGS: [(&str, &str); 3] =
     [("shared_buffers", "256MB"), ("max_connections", "300"), ("max_wal_size", "8GB")];
 
 pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
@@ -60,16 +60,17 @@ pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
     Ok(Section { id: "postgres", title: "PostgreSQL", notes: engine.notes()?, outcomes, plots, remarks })
 }
 
-/// A server with durable settings, as all races here have it.
-pub(crate) fn server(plan: &Plan) -> Result<Server, Failure> {
+/// A server with durable settings, as all races here have it, and with `more`.
+pub(crate) fn server_with(plan: &Plan, more: &[(&str, &str)]) -> Result<Server, Failure> {
     if machine::file_system(&plan.dir) == "tmpfs" {
         eprintln!("bench: the databases are in memory (tmpfs), where a commit waits for no disk: give --dir");
     }
     let builder = Server::builder().inside(&plan.dir);
-    Ok(SETTINGS.into_iter().fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?)
+    let settings = SETTINGS.iter().chain(more);
+    Ok(settings.fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?)
 }
 
-type OurItem = <Ours<PostgresStore> as Contestant>::Item;
+pub(crate) type OurItem = <Ours<PostgresStore> as Contestant>::Item;
 
 struct Engine<'p> {
     plan: &'p Plan,
@@ -80,28 +81,40 @@ struct Engine<'p> {
 }
 
 /// Slots for fresh work, and those that replays ask for.
-struct Items<T> {
+pub(crate) struct Items<T> {
     fresh: Arc<[T]>,
     kept: Arc<[T]>,
 }
 
 impl<T: Clone> Items<T> {
-    fn prepare<C: Contestant<Item = T>>(plan: &Plan) -> Result<Self, Failure> {
+    pub(crate) fn prepare<C: Contestant<Item = T>>(plan: &Plan) -> Result<Self, Failure> {
         let fresh = (FRESH * plan.seconds).max(REPLAYED as f64);
         let fresh = prepare::<C>(0..fresh as u64)?;
         let kept = fresh.iter().take(REPLAYED).cloned().collect();
         Ok(Self { fresh, kept })
     }
 
-    fn of(&self, work: Work) -> &Arc<[T]> {
+    pub(crate) fn of(&self, work: Work) -> &Arc<[T]> {
         if work == Work::Replay { &self.kept } else { &self.fresh }
     }
+}
+
+/// A round: the uncounted start, then what counts.
+pub(crate) async fn timed<C: Contestant>(
+    plan: &Plan,
+    stores: &[Arc<C>],
+    items: &Arc<[C::Item]>,
+    work: Work,
+    callers: usize,
+) -> Result<Done, Failure> {
+    let warm = drive_each(stores, items, 0, work, callers, Span::Time(plan.warm_up())).await?;
+    drive_each(stores, items, warm.next, work, callers, Span::Time(plan.span())).await
 }
 
 impl<'p> Engine<'p> {
     fn new(plan: &'p Plan) -> Result<Self, Failure> {
         let (ours, theirs) = (Items::prepare::<Ours<PostgresStore>>(plan)?, Items::prepare::<Peer>(plan)?);
-        let (server, pgbench) = (server(plan)?, Pgbench::new(REPLAYED)?);
+        let (server, pgbench) = (server_with(plan, &[])?, Pgbench::new(REPLAYED)?);
         let engine = Self { plan, server, pgbench, ours, theirs };
         for database in [FRESH_DATABASE, KEPT_DATABASE] {
             engine.server.create_database(database)?;
@@ -173,6 +186,9 @@ impl<'p> Engine<'p> {
         let label = format!("cratestack-sqlx {}", machine::version("cratestack-sqlx"));
         let run = move || self.cratestack(work, callers);
         entrants.push(Entrant::new(label, Role::Peer, run).goal(cratestack));
+        if self.plan.alone {
+            entrants.truncate(1);
+        }
         race(work, callers, self.plan.rounds, entrants)
     }
 
@@ -181,7 +197,7 @@ impl<'p> Engine<'p> {
         runtime_with_io()?.block_on(async {
             let store = self.store(database).await?;
             let ours = Arc::new(Ours::new(store.clone()));
-            let done = self.timed(std::slice::from_ref(&ours), items, work, callers).await?;
+            let done = timed(self.plan, std::slice::from_ref(&ours), items, work, callers).await?;
             store.pool().close().await;
             Ok(done.rate())
         })
@@ -191,7 +207,7 @@ impl<'p> Engine<'p> {
         let (database, items) = (self.begin(work, "cratestack_idempotency")?, self.theirs.of(work));
         runtime_with_io()?.block_on(async {
             let peer = Arc::new(Peer::connect(&self.server.url(database)).await?);
-            let done = self.timed(std::slice::from_ref(&peer), items, work, callers).await?;
+            let done = timed(self.plan, std::slice::from_ref(&peer), items, work, callers).await?;
             peer.close().await;
             Ok(done.rate())
         })
@@ -201,7 +217,7 @@ impl<'p> Engine<'p> {
         let (database, items) = (self.begin(Work::Replay, "")?, self.theirs.of(Work::Replay));
         runtime_with_io()?.block_on(async {
             let connections = PlainSelect::connect(&self.server.url(database), callers).await?;
-            Ok(self.timed(&connections, items, Work::Replay, callers).await?.rate())
+            Ok(timed(self.plan, &connections, items, Work::Replay, callers).await?.rate())
         })
     }
 
@@ -219,18 +235,6 @@ impl<'p> Engine<'p> {
         }
         self.server.psql_in(database, "CHECKPOINT")?;
         Ok(database)
-    }
-
-    /// The uncounted start, then what counts.
-    async fn timed<C: Contestant>(
-        &self,
-        stores: &[Arc<C>],
-        items: &Arc<[C::Item]>,
-        work: Work,
-        callers: usize,
-    ) -> Result<Done, Failure> {
-        let warm = drive_each(stores, items, 0, work, callers, Span::Time(self.plan.warm_up())).await?;
-        drive_each(stores, items, warm.next, work, callers, Span::Time(self.plan.span())).await
     }
 
     fn notes(&self) -> Result<Vec<String>, Failure> {
