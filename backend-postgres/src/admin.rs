@@ -19,7 +19,7 @@ use crate::assess;
 use crate::calls::{Resolved, resolved};
 use crate::connection::Link;
 use crate::error::{Failure, Next, gone};
-use crate::gather::pause;
+use crate::pause;
 use crate::row::{At, Columns, int, response_parts, span};
 use crate::statements::Sql;
 use crate::store::{PostgresStore, kept, on_standby};
@@ -100,7 +100,7 @@ async fn tries(
         if !again || Instant::now() >= deadline {
             return Err(failure.into_error(name, effect));
         }
-        pause(failures).await;
+        pause::after(failures).await;
         failures += 1;
     }
 }

@@ -1,14 +1,15 @@
 //! What about this deployment is unsafe, read from the live server.
 
 use oncekey_core::{Effect, Finding, Severity, StoreError};
-use sqlx::AssertSqlSafe;
-use sqlx::Row;
+use sqlx::postgres::PgRow;
+use sqlx::{Row, ValueRef};
 use tokio::time::Instant;
 
 use crate::connection::Link;
 use crate::error::Failure;
 
 const NAME: &str = "assess";
+const ASSESS: &str = include_str!("../sql/assess.sql");
 
 /// A setting, the value under which an acknowledged record survives, and what another one means.
 struct Wanted {
@@ -62,30 +63,27 @@ const SETTINGS: [Wanted; 5] = [
 pub(crate) async fn findings(link: &Link, deadline: Instant) -> Result<Vec<Finding>, StoreError> {
     let failed = |failure: Failure| failure.into_error(NAME, Effect::NotApplied);
     let mut connection = link.connection(deadline).await.map_err(failed)?;
+    let rows = sqlx::raw_sql(ASSESS).fetch_all(&mut *connection).await;
+    let rows = rows.map_err(|error| failed(Failure::of(error)))?;
+    let text = |row: &PgRow, column| {
+        row.try_get_raw(column).ok().filter(|value| !value.is_null())?.as_str().ok().map(str::to_owned)
+    };
+    let read: Vec<_> = rows.iter().filter_map(|row| Some((text(row, 0)?, text(row, 1)))).collect();
+    let value = |name| read.iter().find(|(read, _)| read == name).and_then(|(_, value)| value.as_deref());
+
     let mut found = Vec::new();
     for wanted in SETTINGS {
-        let sql = format!("SELECT current_setting('{}', true)", wanted.setting);
-        let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await;
-        let rows = rows.map_err(|error| failed(Failure::of(error)))?;
-        let value = rows.first().and_then(|row| row.try_get_raw(0).ok()?.as_str().ok().map(str::to_owned));
-        match value {
-            None => found.push(Finding::new(
-                wanted.id,
-                Severity::Warning,
-                format!("{} could not be read", wanted.setting),
-            )),
-            Some(value) if !(wanted.safe)(&value) => found.push(Finding::new(
-                wanted.id,
-                wanted.severity,
-                format!("{} is {value}: {}", wanted.setting, wanted.otherwise),
-            )),
+        let finding = |severity, message| Finding::new(wanted.id, severity, message);
+        match value(wanted.setting) {
+            None => found.push(finding(Severity::Warning, format!("{} could not be read", wanted.setting))),
+            Some(value) if !(wanted.safe)(value) => {
+                let message = format!("{} is {value}: {}", wanted.setting, wanted.otherwise);
+                found.push(finding(wanted.severity, message));
+            }
             Some(_) => {}
         }
     }
-    let standby = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_all(&mut *connection).await;
-    let standby = standby.map_err(|error| failed(Failure::of(error)))?;
-    if standby.first().and_then(|row| row.try_get_raw(0).ok()?.as_str().ok().map(|t| t == "t")) == Some(true)
-    {
+    if value("standby") != Some("false") {
         found.push(Finding::new("postgres.standby", Severity::Danger, crate::error::read_only()));
     }
     Ok(found)

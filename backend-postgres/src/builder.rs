@@ -9,8 +9,8 @@ use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::bounds::Bounds;
 use crate::connection::{ClockOffset, Link, own_pool};
-use crate::gather::Bounds;
 use crate::identifier::Table;
 use crate::schema::{self, Found, Layout};
 use crate::store::{PostgresStore, Settings};

@@ -18,121 +18,29 @@
 //! batches. A slot that was locked is remembered for a while: its calls don't join a batch, so that an open
 //! transaction on one slot holds up no other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oncekey_core::{Effect, Slot, StoreError};
 use sqlx::Postgres;
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgRow};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use crate::bounds::{Bounds, held};
 use crate::connection::Link;
 use crate::error::{Failure, Next, gone, too_late};
-use crate::statements::Sql;
+use crate::operation::{Operation, Row};
+use crate::pause;
 
-/// How long a slot that was locked is kept out of batches after its last lock timeout.
-const REMEMBERED: Duration = Duration::from_secs(5);
-/// The first pause after a failure that may pass; each further one is twice as long, up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// How many turns of the runtime a runner stands back at most.
 const TURNS: usize = 16;
 /// How long a runner waits for a connection before it looks whether anybody still wants it.
 const LOOK: Duration = Duration::from_millis(250);
-
-/// One kind of call: its statement, and what its rows look like.
-pub(crate) trait Operation: Send + Sync + 'static {
-    /// What a call asks, beside its slot.
-    type Asked: Send + Sync + 'static;
-    /// What its statement says.
-    type Said: Send + 'static;
-
-    /// The trait method's name, for errors.
-    fn name(&self) -> &'static str;
-    fn sql(&self) -> &Sql;
-    /// How many bytes it sends, about.
-    fn weight(&self, asked: &Self::Asked) -> usize;
-    /// The arguments for these rows, whose slots are in order and all different.
-    fn bind(
-        &self,
-        rows: &[Row<'_, Self::Asked>],
-        micros: i64,
-        lock_timeout: &str,
-    ) -> Result<PgArguments, BoxDynError>;
-    /// The statement and arguments of a call that goes alone, where there is one without the machinery of a
-    /// batch. Its rows are as the batch's.
-    fn alone(
-        &self,
-        _: &Row<'_, Self::Asked>,
-        _: i64,
-        _: &str,
-    ) -> Option<Result<(&Sql, PgArguments), BoxDynError>> {
-        None
-    }
-    /// What the statement's rows say of each, in the order in which they were bound.
-    fn read(&self, rows: &[Row<'_, Self::Asked>], found: &[PgRow]) -> Vec<Result<Self::Said, StoreError>>;
-}
-
-/// A call as a row of its batch.
-pub(crate) struct Row<'a, A> {
-    pub(crate) slot: &'a Slot,
-    pub(crate) asked: &'a A,
-}
-
-/// How the calls of all lanes are bounded.
-#[derive(Debug)]
-pub(crate) struct Bounds {
-    /// Calls in one statement.
-    pub(crate) batch_rows: usize,
-    /// Bytes of bodies and checkpoints in one statement.
-    pub(crate) batch_bytes: usize,
-    /// Statements of batches at a time, over all lanes.
-    pub(crate) batches: Semaphore,
-    pub(crate) runners: usize,
-    /// Statements of single calls at a time, beside the batches.
-    pub(crate) singles: Semaphore,
-    /// How long a batch waits for one lock.
-    pub(crate) batch_lock_timeout: String,
-    /// How long a single call does.
-    pub(crate) lock_timeout: String,
-    /// Slots that were locked a short while ago, and until when they go alone.
-    pub(crate) locked: Mutex<HashMap<Slot, Instant>>,
-}
-
-impl Bounds {
-    fn is_locked(&self, slot: &Slot) -> bool {
-        let mut locked = held(&self.locked);
-        if locked.is_empty() {
-            return false;
-        }
-        let now = Instant::now();
-        locked.retain(|_, until| *until > now);
-        locked.contains_key(slot)
-    }
-
-    /// Keeps the calls of `slot` out of batches for a while.
-    pub(crate) fn remember(&self, slot: &Slot) {
-        held(&self.locked).insert(slot.clone(), Instant::now() + REMEMBERED);
-    }
-
-    pub(crate) fn forget(&self, slot: &Slot) {
-        let mut locked = held(&self.locked);
-        if !locked.is_empty() {
-            locked.remove(slot);
-        }
-    }
-}
-
-/// A lock that outlives a panic of its holder: what it guards is whole between any two statements.
-fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 struct Call<O: Operation> {
     slot: Slot,
@@ -349,7 +257,7 @@ impl<O: Operation> Shared<O> {
                 }));
                 return;
             }
-            pause(failures).await;
+            pause::after(failures).await;
             failures += 1;
         }
     }
@@ -360,12 +268,6 @@ type Sent<O> = (Vec<Result<<O as Operation>::Said, StoreError>>, PoolConnection<
 
 fn unbound(error: BoxDynError) -> Failure {
     Failure::of(sqlx::Error::Encode(error)).not_applied()
-}
-
-/// Between two tries of what may pass: a server that starts again is not to be stormed.
-#[allow(clippy::disallowed_methods, reason = "library code that waits for another machine to recover")]
-pub(crate) async fn pause(failures: u32) {
-    tokio::time::sleep(FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LAST_PAUSE)).await;
 }
 
 /// A task that empties a lane's queue. Dropped half-way, with its runtime, it gives its place up.
@@ -418,7 +320,7 @@ impl<O: Operation> Runner<O> {
             drop(permit);
             let failures = held(&shared.queue).failures;
             if failures > 0 {
-                pause(failures - 1).await;
+                pause::after(failures - 1).await;
             }
         }
     }

@@ -53,12 +53,15 @@
 
 mod admin;
 mod assess;
+mod bounds;
 mod builder;
 mod calls;
 mod connection;
 mod error;
 mod gather;
 mod identifier;
+mod operation;
+mod pause;
 mod row;
 mod schema;
 mod statements;

@@ -15,8 +15,13 @@ pub(crate) const VERSION: i64 = 1;
 const NAME: &str = "ensure_schema";
 
 const RECORDS: &str = include_str!("../sql/schema_1.sql");
+const PARTITION: &str = include_str!("../sql/schema_partition.sql");
 const EXPIRES_AT: &str = include_str!("../sql/schema_expires_at.sql");
 const META: &str = include_str!("../sql/schema_meta.sql");
+const HAS_META: &str = include_str!("../sql/has_meta.sql");
+const SCHEMA_VERSION: &str = include_str!("../sql/schema_version.sql");
+const HAS_SCHEMA: &str = include_str!("../sql/has_schema.sql");
+const BEGIN: &str = include_str!("../sql/begin_schema.sql");
 
 /// How the table is laid out on pages. Half of each page is left to the updates of its rows: a completion
 /// stays on the page of its reservation (HOT), writes no index, and what it replaces is cleared away by
@@ -43,12 +48,11 @@ impl Layout {
         let storage = if self.partitions.is_some() { "PARTITION BY HASH (principal, key)" } else { STORAGE };
         let records = self.fill(RECORDS).replace("{storage}", storage);
         let mut script = format!("{records}\n");
-        for place in 0..self.partitions.unwrap_or(0) {
-            let (part, whole) = (self.table.quoted_with(&format!("_p{place}")), self.table.quoted());
-            let of = self.partitions.unwrap_or(0);
-            script.push_str(&format!(
-                "CREATE TABLE {part} PARTITION OF {whole} FOR VALUES WITH (MODULUS {of}, REMAINDER {place}) {STORAGE};\n"
-            ));
+        let of = self.partitions.unwrap_or(0);
+        for place in 0..of {
+            let part = self.fill(PARTITION).replace("{part}", &self.table.quoted_with(&format!("_p{place}")));
+            let part = part.replace("{of}", &of.to_string()).replace("{place}", &place.to_string());
+            script.push_str(&part.replace("{storage}", STORAGE));
         }
         script.push_str(&format!("\n{}\n{}", self.fill(EXPIRES_AT), self.fill(META)));
         script
@@ -58,6 +62,8 @@ impl Layout {
         template
             .replace("{slots}", &self.table.quoted())
             .replace("{meta}", &self.table.quoted_with("_meta"))
+            .replace("{meta_literal}", &literal(&self.table.quoted_with("_meta")))
+            .replace("{schema_literal}", &literal(self.table.schema()))
             .replace("{expires_at_index}", &quote(&format!("{}_expires_at", self.table.name())))
             .replace("{version}", &VERSION.to_string())
     }
@@ -109,10 +115,7 @@ async fn make(connection: &mut PgConnection, layout: &Layout) -> Result<Result<(
         Found::Version(other) if other > VERSION => return Ok(Err(newer(other))),
         Found::Version(_) | Found::Nothing => {}
     }
-    // One lock for all of them: stores of several tables may make one schema.
-    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; \
-        SELECT pg_advisory_xact_lock(hashtextextended('oncekey/ensure_schema', 0))";
-    run(connection, begin.to_owned()).await?;
+    run(connection, BEGIN.to_owned()).await?;
     // Somebody else may have made it while this waited for the lock.
     match found(connection, layout).await? {
         Found::Version(VERSION) => {}
@@ -121,12 +124,7 @@ async fn make(connection: &mut PgConnection, layout: &Layout) -> Result<Result<(
             return Ok(Err(newer(other)));
         }
         Found::Version(_) | Found::Nothing => {
-            // CREATE SCHEMA IF NOT EXISTS asks for the right to create even where it has nothing to do.
-            let is_there = format!(
-                "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = {}",
-                literal(layout.table.schema())
-            );
-            if run(connection, is_there).await?.is_empty() {
+            if run(connection, layout.fill(HAS_SCHEMA)).await?.is_empty() {
                 let create = format!("CREATE SCHEMA {}", quote(layout.table.schema()));
                 run(connection, create).await.map_err(without_right)?;
             }
@@ -139,14 +137,11 @@ async fn make(connection: &mut PgConnection, layout: &Layout) -> Result<Result<(
 
 /// The version of the tables that are there.
 pub(crate) async fn found(connection: &mut PgConnection, layout: &Layout) -> Result<Found, Failure> {
-    let meta = layout.table.quoted_with("_meta");
-    let exists = format!("SELECT to_regclass({}) IS NOT NULL", literal(&meta));
-    let there = run(connection, exists).await?;
+    let there = run(connection, layout.fill(HAS_META)).await?;
     if there.first().and_then(text).as_deref() != Some("t") {
         return Ok(Found::Nothing);
     }
-    let version =
-        run(connection, format!("SELECT value::text FROM {meta} WHERE name = 'schema_version'")).await?;
+    let version = run(connection, layout.fill(SCHEMA_VERSION)).await?;
     let version = version.first().and_then(text).and_then(|text| text.parse().ok());
     Ok(version.map_or(Found::Nothing, Found::Version))
 }

@@ -15,13 +15,15 @@ use oncekey_core::{
 use sqlx::postgres::PgPool;
 use tokio::time::Instant;
 
+use crate::bounds::Bounds;
 use crate::builder::PostgresStoreBuilder;
 use crate::calls::{
     Extend, Granting, HandOver, Holding, Looking, More, Own, Release, Reserve, Reserving, Said,
 };
 use crate::connection::Link;
 use crate::error::{gone, read_only, too_late};
-use crate::gather::{Bounds, Lane, Operation, Refused};
+use crate::gather::{Lane, Refused};
+use crate::operation::Operation;
 use crate::row::span;
 use crate::schema::{self, Layout};
 use crate::statements::{Sql, Statements};

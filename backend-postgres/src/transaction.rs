@@ -17,8 +17,9 @@ use tokio::time::Instant;
 
 use crate::calls::{Own, Reserve, Said};
 use crate::error::{Failure, Next, too_late};
-use crate::gather::{Operation, Row, pause};
 use crate::identifier::literal;
+use crate::operation::{Operation, Row};
+use crate::pause;
 use crate::store::{Ask, PostgresStore};
 
 const RESERVE_IN: &str = "reserve_in";
@@ -364,7 +365,7 @@ impl PostgresStore {
                 }
                 Err(_) => {}
             }
-            pause(tries).await;
+            pause::after(tries).await;
             tries += 1;
         }
         Err(lost.into_error(ONCE, Effect::Unknown).into())

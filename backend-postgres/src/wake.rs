@@ -26,7 +26,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::connection::Link;
 use crate::identifier::{Table, literal};
+use crate::pause;
 use crate::statements::Sql;
+
+const LISTENING: &str = include_str!("../sql/listening.sql");
 
 /// Slots in one payload, which holds less than 8 000 bytes: 16 for each.
 const SLOTS: usize = 400;
@@ -184,7 +187,7 @@ impl Telling {
         loop {
             let unheard = self.pending().unheard_until;
             if let Some(until) = unheard {
-                sleep_until(until).await;
+                pause::until(until).await;
             }
             let payload = {
                 let mut pending = self.pending();
@@ -223,11 +226,6 @@ impl Telling {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "library code that asks no more often than this")]
-async fn sleep_until(until: Instant) {
-    tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
-}
-
 /// The task that listens, as long as somebody waits and a while longer.
 struct Listening(Arc<Shared>);
 
@@ -252,7 +250,7 @@ impl Listening {
             if self.listen().await.is_ok() {
                 break;
             }
-            pause().await;
+            pause::until(Instant::now() + PAUSE).await;
         }
     }
 
@@ -264,9 +262,7 @@ impl Listening {
         let pool = options.connect_lazy_with((*shared.link.pool.connect_options()).clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
-        // Whoever settles sees by this lock that somebody listens. Nobody takes it but for an instant.
-        let lock =
-            format!("SELECT pg_advisory_lock_shared(hashtextextended({}, 0))", literal(&shared.channel));
+        let lock = LISTENING.replace("{channel_literal}", &literal(&shared.channel));
         listener.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(lock))).await?;
         listener.listen(&shared.channel).await?;
         shared.watchers.wake_all();
@@ -286,9 +282,4 @@ impl Listening {
             }
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "library code that waits for another machine to recover")]
-async fn pause() {
-    tokio::time::sleep(PAUSE).await;
 }

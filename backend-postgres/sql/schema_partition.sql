@@ -1,0 +1,1 @@
+CREATE TABLE {part} PARTITION OF {slots} FOR VALUES WITH (MODULUS {of}, REMAINDER {place}) {storage};

@@ -1,0 +1,2 @@
+-- The version of the schema that is there.
+SELECT value::text FROM {meta} WHERE name = 'schema_version'
