@@ -8,7 +8,7 @@ use crate::Error;
 
 /// Folders to look for binaries in, the first match wins.
 #[derive(Clone, Debug)]
-pub struct Binaries {
+pub(crate) struct Binaries {
     folders: Vec<PathBuf>,
     /// The Debian package that they come with.
     package: &'static str,
@@ -28,9 +28,13 @@ impl Binaries {
         Self { folders: newest_first.chain(search_path()).collect(), package: "postgresql" }
     }
 
+    /// What a Debian package puts into `PATH`.
+    pub(crate) fn of(package: &'static str) -> Self {
+        Self { folders: search_path(), package }
+    }
+
     /// Only these folders: for another version than the newest.
-    #[must_use]
-    pub fn only_in<P: Into<PathBuf>>(mut self, folders: impl IntoIterator<Item = P>) -> Self {
+    pub(crate) fn only_in<P: Into<PathBuf>>(mut self, folders: impl IntoIterator<Item = P>) -> Self {
         self.folders = folders.into_iter().map(Into::into).collect();
         self
     }

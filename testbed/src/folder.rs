@@ -27,6 +27,12 @@ pub(crate) fn create(prefix: &str, inside: Option<&Path>, user: User) -> Result<
     Ok(folder)
 }
 
+/// Writes a file of `user`'s.
+pub(crate) fn write(path: &Path, text: &str, user: User) -> Result<(), Error> {
+    fs::write(path, text).map_err(Error::when(path.display()))?;
+    user.owns(path)
+}
+
 /// Whether every user may go through all of `path`.
 fn open_to_all(path: &Path) -> bool {
     let enters = |folder: &Path| fs::metadata(folder).is_ok_and(|m| m.permissions().mode() & 0o001 != 0);

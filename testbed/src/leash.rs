@@ -23,10 +23,13 @@ use crate::folder::tail;
 use crate::user::User;
 use crate::{Error, process, wait_until};
 
-/// Each line that it reads starts the server anew, after the end of the one before. A write to an owner that
-/// is gone must not end it, hence the trap.
+/// Each line that it reads starts the server anew, after the end of the one before.
+///
+/// No signal may end it before its work: not a write to an owner that is gone, nor a machine that shuts down,
+/// nor the SIGHUP that the system sends to a group with a stopped member when the group's last tie to its
+/// session, the owner, ends. The servers set their own handlers, whatever they inherit.
 const SHELL: &str = r#"
-trap '' PIPE
+trap '' HUP INT PIPE TERM
 folder=$1 signal=$2
 shift 2
 server=

@@ -18,17 +18,20 @@
 //! Everything blocks: it works below any runtime, and below none.
 
 mod binaries;
+mod controls;
 mod error;
 mod folder;
 mod leash;
+pub mod pgbouncer;
 mod port;
 pub mod postgres;
 mod process;
 pub mod proxy;
+pub mod redis;
 mod run;
 mod user;
 mod wait;
 
-pub use binaries::Binaries;
+use binaries::Binaries;
 pub use error::Error;
 pub use wait::wait_until;

@@ -9,12 +9,30 @@ use crate::Error;
 /// free again.
 const PORTS: std::ops::Range<u32> = 20_000..32_000;
 
-/// How often a server is started with another port, when somebody else took the one that was free.
-pub(crate) const TRIES: u32 = 10;
+/// How often a server is started with another port.
+const TRIES: u32 = 10;
 
-/// A port that nobody listens on now, and a different one each time. Somebody else may take it before the
-/// server does, so the caller tries again.
-pub(crate) fn free() -> Result<u16, Error> {
+/// Starts a server with a free port if it `wants` one, and with another one where somebody else took that
+/// before the server did.
+pub(crate) fn with_free(
+    wants: bool,
+    mut start: impl FnMut(Option<u16>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if !wants {
+        return start(None);
+    }
+    let mut tries = 1;
+    loop {
+        match start(Some(free()?)) {
+            // All of them say it in the system's words; the server's log is in the error.
+            Err(error) if tries < TRIES && error.to_string().contains("ddress already in use") => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+/// A port that nobody listens on now, and a different one each time.
+fn free() -> Result<u16, Error> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let count = PORTS.len() as u32;
     // Test binaries run at once: each begins somewhere else.

@@ -1,29 +1,16 @@
 //! PostgreSQL servers: what they survive, and that nothing survives them.
 #![allow(clippy::unwrap_used, reason = "the tests' helpers are tests too")]
 
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
+
+mod support;
 
 use oncekey_testbed::postgres::{self, Server};
 use oncekey_testbed::proxy::{Direction, Ending, Proxy};
 use oncekey_testbed::wait_until;
-use rustix::process::{Pid, test_kill_process};
-
-const SOON: Duration = Duration::from_secs(60);
-
-/// Waits until `condition` holds.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    wait_until(what, SOON, || if condition() { Ok(()) } else { Err("not yet".to_owned()) }).unwrap();
-}
-
-/// Whether there is such a process; a zombie is one.
-fn exists(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
-}
+use support::{exists, until};
 
 #[test]
 fn two_servers_run_at_once_each_with_its_own_data() {
@@ -148,23 +135,6 @@ fn nothing_is_left_of_a_server_that_was_dropped() {
         assert!(!folder.exists(), "{state}: {}", folder.display());
         assert!(!exists(pid), "{state}");
     }
-}
-
-#[test]
-fn nothing_is_left_of_a_server_whose_owner_was_killed() {
-    let mut owner = Command::new(env!("CARGO_BIN_EXE_oncekey-testbed"));
-    let mut owner = owner.arg("postgres").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(owner.stdout.take().unwrap()).lines();
-    let (url, pid) = (said.next().unwrap().unwrap(), said.next().unwrap().unwrap());
-    let folder = url.split_once("host=").unwrap().1.split_once('&').unwrap().0;
-    let pid = pid.parse().unwrap();
-    assert!(exists(pid));
-    assert!(Path::new(folder).exists(), "{folder}");
-    // SIGKILL.
-    owner.kill().unwrap();
-    owner.wait().unwrap();
-    until("the server's end", || !exists(pid));
-    until("the folder's end", || !Path::new(folder).exists());
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl Builder {
         self
     }
 
-    /// Puts data and socket into a new folder in `parent`: on a certain disk. It has to be a short path.
+    /// Puts data and socket into a new folder in `parent`: on a certain disk. It has to be a short path, that
+    /// the server's user may go through.
     #[must_use]
     pub fn inside(mut self, parent: impl Into<PathBuf>) -> Self {
         self.inside = Some(parent.into());
@@ -94,18 +95,13 @@ impl Builder {
         make(&self, user, leash.folder())?;
 
         let mut server = Server::new(leash, self.binaries.clone(), psql);
-        let mut tries = if self.tcp { port::TRIES } else { 1 };
-        loop {
-            let port = if self.tcp { port::free()? } else { SOCKET_PORT };
+        port::with_free(self.tcp, |free| {
+            let port = free.unwrap_or(SOCKET_PORT);
             self.configure(server.folder(), port)?;
             server.listens_at(port, self.tcp);
-            tries -= 1;
-            match server.start_again() {
-                Ok(()) => return Ok(server),
-                Err(error) if tries > 0 && error.to_string().contains("Address already in use") => {}
-                Err(error) => return Err(error),
-            }
-        }
+            server.start_again()
+        })?;
+        Ok(server)
     }
 
     /// Appends the settings to the configuration in `folder`: there, the last one wins.

@@ -1,6 +1,6 @@
 //! PostgreSQL: a server of its own for a test, or one for all tests of a binary.
 
-mod access;
+pub(crate) mod access;
 mod builder;
 mod replica;
 mod server;

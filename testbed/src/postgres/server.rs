@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use super::Builder;
 use super::access::Access;
+use crate::controls::controls;
 use crate::leash::Leash;
 use crate::{Binaries, Error, run, wait_until};
 
@@ -59,6 +60,14 @@ impl Server {
         self.tcp = tcp.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn psql_path(&self) -> &Path {
+        &self.psql
+    }
+
     pub(super) fn access(&self) -> &Access {
         &self.access
     }
@@ -85,18 +94,6 @@ impl Server {
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         self.tcp
-    }
-
-    /// The server's folder: its data is in `data`, and what it says in `log`.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        self.leash.folder()
-    }
-
-    /// The last lines that the server logged.
-    #[must_use]
-    pub fn log(&self) -> String {
-        self.leash.log()
     }
 
     /// Creates an empty database, and returns its URL.
@@ -132,39 +129,6 @@ impl Server {
     #[must_use]
     pub fn program(&self, name: &str) -> Command {
         self.access.program(name)
-    }
-
-    /// The postmaster's process; the last one where the server has ended.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.leash.pid()
-    }
-
-    /// Whether the postmaster runs, also where it is stopped.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.leash.runs()
-    }
-
-    /// Stops the postmaster and all its children where they are (SIGSTOP): connections stay open and nobody
-    /// answers.
-    pub fn stop(&self) {
-        self.leash.stop();
-    }
-
-    /// Lets them go on (SIGCONT).
-    pub fn cont(&self) {
-        self.leash.cont();
-    }
-
-    /// Kills the postmaster and all its children (SIGKILL), as a crash of the machine's memory would; what
-    /// was written stays. Returns when they are gone.
-    ///
-    /// # Errors
-    ///
-    /// They don't end.
-    pub fn kill(&self) -> Result<(), Error> {
-        self.leash.kill()
     }
 
     /// Ends the server in order, and its clients' sessions with it (a fast shutdown). Returns when it has
@@ -214,6 +178,8 @@ impl Server {
         }
     }
 }
+
+controls!(Server);
 
 impl Drop for Server {
     fn drop(&mut self) {

@@ -1,0 +1,110 @@
+//! What a server is to be like, and its first start.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::Server;
+use crate::leash::Leash;
+use crate::user::User;
+use crate::{Binaries, Error, folder, port};
+
+/// What is set unless the caller sets it otherwise. Redis's own default keeps nothing but a snapshot now and
+/// then: a test of durability needs each write on disk before its answer.
+const SETTINGS: &[(&str, &str)] = &[("appendonly", "yes"), ("appendfsync", "always"), ("save", "\"\"")];
+
+/// A server that is to be started.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    settings: Vec<(String, String)>,
+    tcp: bool,
+    primary: Option<Option<SocketAddr>>,
+    inside: Option<PathBuf>,
+    binaries: Binaries,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        let binaries = Binaries::of("redis-server");
+        Self { settings: Vec::new(), tcp: false, primary: None, inside: None, binaries }
+    }
+
+    /// Adds a line to redis.conf, in its own notation. The last one of a name wins, also over the durable
+    /// defaults.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1 too, besides its socket.
+    #[must_use]
+    pub fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
+    /// Follows this server, which must have been started with [`Builder::tcp`], and refuses writes.
+    #[must_use]
+    pub fn replica_of(mut self, primary: &Server) -> Self {
+        self.primary = Some(primary.tcp_address());
+        self
+    }
+
+    /// Puts data and socket into a new folder in `parent`: on a certain disk. It has to be a short path, that
+    /// the server's user may go through.
+    #[must_use]
+    pub fn inside(mut self, parent: impl Into<PathBuf>) -> Self {
+        self.inside = Some(parent.into());
+        self
+    }
+
+    /// Takes the binaries from these folders alone: those of another version.
+    #[must_use]
+    pub fn binaries_in<P: Into<PathBuf>>(mut self, folders: impl IntoIterator<Item = P>) -> Self {
+        self.binaries = self.binaries.only_in(folders);
+        self
+    }
+
+    /// Starts the server; a replica, when it has its primary's data.
+    ///
+    /// # Errors
+    ///
+    /// A binary is missing, and then the error says how to install it; or the server didn't become ready, and
+    /// then the end of its log is in the error.
+    pub fn start(self) -> Result<Server, Error> {
+        let program = self.binaries.find("redis-server")?;
+        let cli = self.binaries.find("redis-cli")?;
+        if self.primary == Some(None) {
+            return Err(Error::new("a replica's primary has to be started with tcp()"));
+        }
+        let user = User::find()?;
+        let folder = folder::create("oncekey-redis-", self.inside.as_deref(), user)?;
+        // It has nothing that outlives it, and an ordered end may wait for a script.
+        let leash = Leash::new(folder, user, "KILL", &program, &["redis.conf"])?;
+        let mut server = Server::new(leash, cli);
+        port::with_free(self.tcp, |free| {
+            folder::write(&server.folder().join("redis.conf"), &self.configuration(free), user)?;
+            server.listens_at(free);
+            server.start_again()
+        })?;
+        if self.primary.is_some() {
+            server.wait_for_primary()?;
+        }
+        Ok(server)
+    }
+
+    fn configuration(&self, port: Option<u16>) -> String {
+        // No number is no port.
+        let port = port.unwrap_or_default().to_string();
+        let primary = self.primary.flatten().map(|at| format!("{} {}", at.ip(), at.port()));
+        let place = [("bind", "127.0.0.1"), ("port", &port), ("unixsocket", "redis.sock"), ("dir", ".")];
+        let primary = primary.iter().map(|primary| ("replicaof", primary.as_str()));
+        let asked = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let mut text = String::new();
+        for (name, value) in place.into_iter().chain(SETTINGS.iter().copied()).chain(primary).chain(asked) {
+            let _ = writeln!(text, "{name} {value}");
+        }
+        text
+    }
+}

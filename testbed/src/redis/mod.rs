@@ -1,0 +1,9 @@
+//! Redis: a server of its own for a test, or one for all tests of a binary.
+
+mod builder;
+mod server;
+mod shared;
+
+pub use builder::Builder;
+pub use server::Server;
+pub use shared::{Shared, shared};
