@@ -3,10 +3,10 @@
 use oncekey_core::{Effect, Finding, Severity, StoreError};
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Link;
-use crate::error::Failure;
+use crate::error::{Failure, too_late};
 
 const NAME: &str = "assess";
 const ASSESS: &str = include_str!("../sql/assess.sql");
@@ -63,8 +63,12 @@ const SETTINGS: [Wanted; 5] = [
 pub(crate) async fn findings(link: &Link, deadline: Instant) -> Result<Vec<Finding>, StoreError> {
     let failed = |failure: Failure| failure.into_error(NAME, Effect::NotApplied);
     let mut connection = link.connection(deadline).await.map_err(failed)?;
-    let rows = sqlx::raw_sql(ASSESS).fetch_all(&mut *connection).await;
-    let rows = rows.map_err(|error| failed(Failure::of(error)))?;
+    let Ok(rows) = timeout_at(deadline, sqlx::raw_sql(ASSESS).fetch_all(&mut *connection)).await else {
+        // It has half an exchange on it.
+        drop(connection.detach());
+        return Err(too_late(NAME, Effect::NotApplied));
+    };
+    let rows = rows.map_err(|error| failed(Failure::of(error).not_applied()))?;
     let text = |row: &PgRow, column| {
         row.try_get_raw(column).ok().filter(|value| !value.is_null())?.as_str().ok().map(str::to_owned)
     };

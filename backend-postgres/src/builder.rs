@@ -7,10 +7,11 @@ use std::time::Duration;
 use oncekey_core::{Effect, ErrorKind, InvalidInput, Limits, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::bounds::Bounds;
 use crate::connection::{ClockOffset, Link, own_pool};
+use crate::error::too_late;
 use crate::identifier::Table;
 use crate::schema::{self, Found, Layout};
 use crate::store::{PostgresStore, Settings};
@@ -302,7 +303,11 @@ async fn look(link: &Link, layout: &Layout, deadline: Instant) -> Result<(), Sto
         let message = format!("the server is {version:?}, and PostgreSQL 14 is the oldest that will do");
         return Err(StoreError::new(ErrorKind::Unsupported, NAME, Effect::NotApplied, message));
     }
-    let found = schema::found(&mut connection, layout).await;
+    let Ok(found) = timeout_at(deadline, schema::found(&mut connection, layout)).await else {
+        // It has half an exchange on it.
+        drop(connection.detach());
+        return Err(too_late(NAME, Effect::NotApplied));
+    };
     match found.map_err(|failure| failure.into_error(NAME, Effect::NotApplied))? {
         Found::Version(version) if version > schema::VERSION => Err(schema::newer(version)),
         Found::Version(_) | Found::Nothing => Ok(()),

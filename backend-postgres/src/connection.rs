@@ -1,6 +1,7 @@
 //! [`Link`]: the way to the server. Connections of the store's own pool or of the caller's, statements with
 //! a deadline, and what a pooler in between changes.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{Connection, Failure};
 use crate::statements::Sql;
+
+/// How long whoever connects waits before it looks whether anybody still wants it.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The server and how to talk to it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -117,15 +121,42 @@ impl Link {
         }
     }
 
+    /// A connection, for as long as `wanted` says that somebody waits for it. A server that is far away takes
+    /// longer than a look to be reached: a connection that is given up half-way each time never comes.
+    pub(crate) async fn connection_while(
+        &self,
+        wanted: impl Fn() -> bool,
+    ) -> Result<PoolConnection<Postgres>, Failure> {
+        let mut connecting = pin!(self.connection(Instant::now() + self.statement_deadline));
+        loop {
+            match timeout(LOOK, &mut connecting).await {
+                Ok(connected) => return connected,
+                Err(_) if wanted() => {}
+                Err(_) => return Err(Failure::no_connection(sqlx::Error::PoolTimedOut)),
+            }
+        }
+    }
+
     /// Runs one statement in a transaction of its own, and closes the connection where it may not be used
     /// again.
     pub(crate) async fn run(
         &self,
+        connection: PoolConnection<Postgres>,
+        sql: &Sql,
+        arguments: PgArguments,
+    ) -> Result<(Vec<PgRow>, PoolConnection<Postgres>), (Failure, Option<PoolConnection<Postgres>>)> {
+        let until = Instant::now() + self.statement_deadline;
+        self.run_until(until, connection, sql, arguments).await
+    }
+
+    async fn run_until(
+        &self,
+        until: Instant,
         mut connection: PoolConnection<Postgres>,
         sql: &Sql,
         arguments: PgArguments,
     ) -> Result<(Vec<PgRow>, PoolConnection<Postgres>), (Failure, Option<PoolConnection<Postgres>>)> {
-        let ran = timeout(self.statement_deadline, self.transact(&mut connection, sql, arguments)).await;
+        let ran = timeout_at(until, self.transact(&mut connection, sql, arguments)).await;
         let failure = match ran {
             Ok(Ok(rows)) => return Ok((rows, connection)),
             Ok(Err(failure)) => failure,
@@ -169,6 +200,8 @@ impl Link {
         until: Instant,
     ) -> Result<Vec<PgRow>, Failure> {
         let connection = self.connection(until).await?;
-        self.run(connection, sql, arguments).await.map(|(rows, _)| rows).map_err(|(failure, _)| failure)
+        let until = until.min(Instant::now() + self.statement_deadline);
+        let ran = self.run_until(until, connection, sql, arguments).await;
+        ran.map(|(rows, _)| rows).map_err(|(failure, _)| failure)
     }
 }

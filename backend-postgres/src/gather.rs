@@ -22,7 +22,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use oncekey_core::{Effect, Slot, StoreError};
 use sqlx::Postgres;
@@ -39,30 +38,26 @@ use crate::pause;
 
 /// How many turns of the runtime a runner stands back at most.
 const TURNS: usize = 16;
-/// How long a runner waits for a connection before it looks whether anybody still wants it.
-const LOOK: Duration = Duration::from_millis(250);
 
 struct Call<O: Operation> {
     slot: Slot,
     asked: O::Asked,
-    progress: Arc<Progress>,
+    progress: Progress,
     reply: oneshot::Sender<Result<O::Said, Refused>>,
 }
 
-/// What a caller whose deadline passes has to know.
-#[derive(Default)]
-struct Progress {
-    /// A statement with this call is under way, or was and its outcome is unknown.
-    unknown: AtomicBool,
-}
+/// What a caller whose deadline passes has to know: whether a statement of its call is under way, or was and its
+/// outcome is unknown. One for all statements of a call, so that its effect is the worst of all its tries (S7).
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Progress(Arc<AtomicBool>);
 
 impl Progress {
-    fn effect(&self) -> Effect {
-        if self.unknown.load(Ordering::Acquire) { Effect::Unknown } else { Effect::NotApplied }
+    pub(crate) fn effect(&self) -> Effect {
+        if self.0.load(Ordering::Acquire) { Effect::Unknown } else { Effect::NotApplied }
     }
 
     fn set(&self, effect: Effect) {
-        self.unknown.store(effect == Effect::Unknown, Ordering::Release);
+        self.0.store(effect == Effect::Unknown, Ordering::Release);
     }
 }
 
@@ -127,11 +122,11 @@ impl<O: Operation> Lane<O> {
         slot: &Slot,
         asked: O::Asked,
         deadline: Instant,
+        progress: &Progress,
     ) -> Result<O::Said, Refused> {
         let name = self.0.operation.name();
         let (reply, answer) = oneshot::channel();
-        let progress = Arc::new(Progress::default());
-        let call = Call { slot: slot.clone(), asked, progress: Arc::clone(&progress), reply };
+        let call = Call { slot: slot.clone(), asked, progress: progress.clone(), reply };
         if self.0.bounds.is_locked(slot) {
             tokio::spawn(Arc::clone(&self.0).single(call));
         } else {
@@ -154,6 +149,11 @@ impl<O: Operation> Shared<O> {
             drop(queue);
             tokio::spawn(Runner { shared: Arc::clone(self), counted: true }.run());
         }
+    }
+
+    /// Whether somebody waits.
+    fn is_awaited(&self) -> bool {
+        held(&self.queue).waiting.iter().any(|call| !call.reply.is_closed())
     }
 
     /// Takes what waits, up to the bounds, in the order of the slots. The second of two calls for one slot
@@ -227,12 +227,13 @@ impl<O: Operation> Shared<O> {
         let mut effect = call.progress.effect();
         let batch = [call];
         while !batch[0].reply.is_closed() {
-            let failure = match self.link.connection(Instant::now() + LOOK).await {
+            let failure = match self.link.connection_while(|| !batch[0].reply.is_closed()).await {
                 Err(failure) => failure,
                 Ok(connection) => match self.send(connection, &batch, &self.bounds.lock_timeout).await {
                     Ok((mut said, _)) => {
                         let [call] = batch;
                         if let Some(said) = said.pop() {
+                            call.progress.set(effect);
                             self.bounds.forget(&call.slot);
                             let _ = call.reply.send(said.map_err(Refused::Failed));
                         }
@@ -303,7 +304,7 @@ impl<O: Operation> Runner<O> {
             };
             let got = match connection.take() {
                 Some(connection) => Ok(connection),
-                None => shared.link.connection(Instant::now() + LOOK).await,
+                None => shared.link.connection_while(|| shared.is_awaited()).await,
             };
             connection = match got {
                 Ok(connection) => {
@@ -381,7 +382,9 @@ impl<O: Operation> Runner<O> {
         let (failure, connection) = match shared.send(connection, &batch, lock_timeout).await {
             Ok((said, connection)) => {
                 held(&shared.queue).failures = 0;
-                for (call, said) in batch.into_iter().zip(said) {
+                for ((call, said), before) in batch.into_iter().zip(said).zip(before) {
+                    // Answered: what is unknown is what came before this.
+                    call.progress.set(before);
                     let _ = call.reply.send(said.map_err(Refused::Failed));
                 }
                 return Some(connection);

@@ -22,7 +22,7 @@ use crate::calls::{
 };
 use crate::connection::Link;
 use crate::error::{gone, read_only, too_late};
-use crate::gather::{Lane, Refused};
+use crate::gather::{Lane, Progress, Refused};
 use crate::operation::Operation;
 use crate::row::span;
 use crate::schema::{self, Layout};
@@ -207,6 +207,7 @@ impl PostgresStore {
     ) -> Result<ReservationOutcome, StoreError> {
         let asked = Reserve { fingerprint: request.fingerprint, token, terms: request.terms };
         let inner = &self.0;
+        let progress = Progress::default();
         let refused = |refused| match refused {
             // T3: somebody is at work there, in an open transaction.
             Refused::Locked(_) => {
@@ -215,7 +216,7 @@ impl PostgresStore {
             Refused::Failed(error) => Err(error),
         };
         while Instant::now() < deadline {
-            let said = match inner.reserve.call(slot, asked, deadline).await {
+            let said = match inner.reserve.call(slot, asked, deadline, &progress).await {
                 Ok(said) => said,
                 Err(error) => return refused(error),
             };
@@ -224,14 +225,14 @@ impl PostgresStore {
                 Ask::Look => continue,
                 Ask::Write(lane) => lane,
             };
-            match lane.call(slot, asked, deadline).await {
+            match lane.call(slot, asked, deadline, &progress).await {
                 Ok(Some(grant)) => return Ok(ReservationOutcome::Reserved(grant)),
                 // R8: it applies no longer.
                 Ok(None) => {}
                 Err(error) => return refused(error),
             }
         }
-        Err(too_late(RESERVE, Effect::NotApplied))
+        Err(too_late(RESERVE, progress.effect()))
     }
 
     /// One statement of a holder; and what is there instead, where nothing was written.
@@ -243,25 +244,30 @@ impl PostgresStore {
         more: A,
         classify: impl Fn(Option<&Record>, Timestamp) -> Step<T>,
     ) -> Result<Held<A::Done, T>, StoreError> {
-        let deadline = self.deadline();
+        let (deadline, progress) = (self.deadline(), Progress::default());
         while Instant::now() < deadline {
             let own = Own { token: grant.token, fence: grant.fence, more: more.clone() };
-            if let Some(done) = lane.call(slot, own, deadline).await? {
+            if let Some(done) = lane.call(slot, own, deadline, &progress).await? {
                 return Ok(Held::Written(done));
             }
-            let (record, now) = self.look(slot, deadline).await?;
+            let (record, now) = self.look(slot, deadline, &progress).await?;
             let step = classify(record.as_ref(), now);
             if step.change == Change::Keep {
                 return Ok(Held::Not(step.answer));
             }
             // R8: it would be written now. The clock stepped back, or it was changed by hand.
         }
-        Err(too_late(lane.operation().name(), Effect::NotApplied))
+        Err(too_late(lane.operation().name(), progress.effect()))
     }
 
     /// What is there, and the clock with which it was looked at.
-    async fn look(&self, slot: &Slot, deadline: Instant) -> Result<(Option<Record>, Timestamp), StoreError> {
-        match self.0.lookup.call(slot, (), deadline).await? {
+    async fn look(
+        &self,
+        slot: &Slot,
+        deadline: Instant,
+        progress: &Progress,
+    ) -> Result<(Option<Record>, Timestamp), StoreError> {
+        match self.0.lookup.call(slot, (), deadline, progress).await? {
             Said::There { now, record } => Ok((Some(record), now)),
             Said::Nothing | Said::Fresh(_) => Ok((None, Timestamp::ZERO)),
             Said::Standby => Err(on_standby("lookup")),
@@ -388,7 +394,7 @@ impl IdempotencyStore for PostgresStore {
     }
 
     async fn lookup(&self, slot: &Slot) -> Result<Option<Entry>, StoreError> {
-        let (record, now) = self.look(slot, self.deadline()).await?;
+        let (record, now) = self.look(slot, self.deadline(), &Progress::default()).await?;
         Ok(state::lookup(record.as_ref(), now))
     }
 
