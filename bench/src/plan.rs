@@ -20,6 +20,7 @@ ENGINE            sqlite, postgres, memory
 --pool N          connections of sqlx's pool for writes; writes nothing [1]
 --connections N   with postgres: connections of our store's batches; writes nothing [the store's default]
 --layouts         with postgres: where its time goes, and other layouts of the table; writes nothing
+--socket          with postgres: by the server's socket and not by TCP; writes nothing
 --alone           with postgres: only our store, for a profiler; writes nothing
 --rounds N        rounds of each race [7]
 --seconds S       seconds that an entrant works in a round [1]
@@ -40,6 +41,7 @@ pub(crate) struct Plan {
     pub(crate) pool: Option<u32>,
     pub(crate) connections: Option<u32>,
     pub(crate) alone: bool,
+    pub(crate) socket: bool,
     pub(crate) layouts: bool,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
@@ -61,6 +63,7 @@ impl Plan {
             pool: None,
             connections: None,
             alone: false,
+            socket: false,
             layouts: false,
             rounds: 7,
             seconds: 1.0,
@@ -80,6 +83,7 @@ impl Plan {
                 Long("pool") => plan.pool = Some(args.value()?.parse()?),
                 Long("connections") => plan.connections = Some(args.value()?.parse()?),
                 Long("layouts") => plan.layouts = true,
+                Long("socket") => plan.socket = true,
                 Long("alone") => plan.alone = true,
                 Long("rounds") => plan.rounds = args.value()?.parse()?,
                 Long("seconds") => plan.seconds = args.value()?.parse()?,
@@ -111,8 +115,8 @@ impl Plan {
     /// Whether the documents are to be written: only a whole run may replace one.
     pub(crate) fn writes(&self) -> bool {
         let narrowed = self.only.is_some() || self.callers.is_some();
-        let changed = self.pool.is_some() || self.connections.is_some() || self.alone || self.layouts;
-        !self.quick && !narrowed && !changed
+        let changed = self.pool.is_some() || self.connections.is_some() || self.socket;
+        !self.quick && !narrowed && !changed && !self.alone && !self.layouts
     }
 
     /// How long an entrant works in a round.

@@ -66,8 +66,17 @@ pub(crate) fn server_with(plan: &Plan, more: &[(&str, &str)]) -> Result<Server, 
         eprintln!("bench: the databases are in memory (tmpfs), where a commit waits for no disk: give --dir");
     }
     let builder = Server::builder().inside(&plan.dir);
+    let builder = if plan.socket { builder } else { builder.tcp() };
     let settings = SETTINGS.iter().chain(more);
     Ok(settings.fold(builder, |builder, (name, value)| builder.setting(name, value)).start()?)
+}
+
+/// Where the entrants reach the server: by TCP, as services do, unless its socket was asked for.
+pub(crate) fn url(server: &Server, database: &str) -> String {
+    match server.tcp_address() {
+        Some(address) => server.url_by(address, database),
+        None => server.url(database),
+    }
 }
 
 pub(crate) type OurItem = <Ours<PostgresStore> as Contestant>::Item;
@@ -122,7 +131,7 @@ impl<'p> Engine<'p> {
             runtime_with_io()?.block_on(async {
                 let store = engine.store(database).await?;
                 store.ensure_schema().await?;
-                let peer = Peer::connect(&engine.server.url(database)).await?;
+                let peer = Peer::connect(&url(&engine.server, database)).await?;
                 peer.ensure_schema().await?;
                 Ok::<_, Failure>(())
             })?;
@@ -139,7 +148,7 @@ impl<'p> Engine<'p> {
             let all = Span::Count(REPLAYED);
             let ours = Arc::new(Ours::new(self.store(KEPT_DATABASE).await?));
             drive(&ours, &self.ours.kept, 0, Work::Cycle, FILLERS, all).await?;
-            let theirs = Arc::new(Peer::connect(&self.server.url(KEPT_DATABASE)).await?);
+            let theirs = Arc::new(Peer::connect(&url(&self.server, KEPT_DATABASE)).await?);
             drive(&theirs, &self.theirs.kept, 0, Work::Cycle, FILLERS, all).await?;
             Ok::<_, Failure>(())
         })?;
@@ -149,7 +158,7 @@ impl<'p> Engine<'p> {
     }
 
     async fn store(&self, database: &str) -> Result<PostgresStore, Failure> {
-        let url = self.server.url(database);
+        let url = url(&self.server, database);
         Ok(match self.plan.connections {
             None => PostgresStore::connect(&url).await?,
             Some(connections) => PostgresStore::builder().connections(connections).connect(&url).await?,
@@ -206,7 +215,7 @@ impl<'p> Engine<'p> {
     fn cratestack(&self, work: Work, callers: usize) -> Result<f64, Failure> {
         let (database, items) = (self.begin(work, "cratestack_idempotency")?, self.theirs.of(work));
         runtime_with_io()?.block_on(async {
-            let peer = Arc::new(Peer::connect(&self.server.url(database)).await?);
+            let peer = Arc::new(Peer::connect(&url(&self.server, database)).await?);
             let done = timed(self.plan, std::slice::from_ref(&peer), items, work, callers).await?;
             peer.close().await;
             Ok(done.rate())
@@ -216,13 +225,13 @@ impl<'p> Engine<'p> {
     fn plain_select(&self, callers: usize) -> Result<f64, Failure> {
         let (database, items) = (self.begin(Work::Replay, "")?, self.theirs.of(Work::Replay));
         runtime_with_io()?.block_on(async {
-            let connections = PlainSelect::connect(&self.server.url(database), callers).await?;
+            let connections = PlainSelect::connect(&url(&self.server, database), callers).await?;
             Ok(timed(self.plan, &connections, items, Work::Replay, callers).await?.rate())
         })
     }
 
     fn pgbench(&self, work: Work, clients: usize) -> Result<f64, Failure> {
-        let url = self.server.url(self.begin(work, "slots")?);
+        let url = url(&self.server, self.begin(work, "slots")?);
         self.pgbench.run(&self.server, &url, work, clients, self.plan.span())
     }
 
@@ -245,9 +254,10 @@ impl<'p> Engine<'p> {
         Ok(vec![
             format!("{}. {}. `{}`", machine::today(), machine::describe(), plan.command("postgres")),
             format!(
-                "PostgreSQL {} on the same machine, by its socket, on {}, where appending 4 KiB and `fdatasync` takes \
+                "PostgreSQL {} on the same machine, by {}, on {}, where appending 4 KiB and `fdatasync` takes \
                  {} µs (least {}, most {}). `fsync`, `synchronous_commit` and autovacuum on, {}; the rest as it comes.",
                 self.server.psql("SHOW server_version")?,
+                if plan.socket { "its socket" } else { "TCP" },
                 machine::file_system(&plan.dir),
                 rate(fsync.median),
                 rate(fsync.least),

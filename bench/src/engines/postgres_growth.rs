@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oncekey_core::{Fingerprint, IdempotencyStore, Policy, Principal, ReserveRequest, Terms};
@@ -10,7 +10,7 @@ use oncekey_postgres::PostgresStore;
 use oncekey_testbed::postgres::Server;
 use tokio::time::Instant;
 
-use crate::engines::postgres::{OurItem, SETTINGS, server_with, timed};
+use crate::engines::postgres::{OurItem, SETTINGS, server_with, timed, url};
 use crate::load::{
     Contestant, Failure, LEASE, RETENTION, Span, Work, drive, principal, runtime_with_io, scramble,
 };
@@ -91,11 +91,13 @@ pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
             rate(settling as f64)
         ),
     ];
-    let reached = |yes| if yes { "reached" } else { "NOT reached" };
+    // A call too late at the end is no falling behind.
+    let keeps_up = alone.median >= NEW_A_SECOND as f64 && beside.deleted >= 0.98 * NEW_A_SECOND as f64;
+    let came = beside.new >= 0.98 * NEW_A_SECOND as f64;
     let remarks = vec![format!(
         "Garbage collection of expired records in the large table, {COLLECTED} a call. Alone: {} records a second (least \
-         {}, most {}). Beside {} new records a second, of which {} came: {} a second. P10 asks to keep \
-         pace with {} new records a second in its own time: {}.",
+         {}, most {}). Beside {CALLERS} callers that begin {} cycles a second, and asked to delete as many: {} new \
+         records and {} deleted a second. P10 asks to keep pace with {} new records a second in its own time: {}.",
         rate(alone.median),
         rate(alone.least),
         rate(alone.most),
@@ -103,7 +105,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
         rate(beside.new),
         rate(beside.deleted),
         rate(NEW_A_SECOND as f64),
-        reached(alone.median >= NEW_A_SECOND as f64),
+        if keeps_up && came { "reached" } else { "NOT reached" },
     )];
     let plots = vec![(
         "benchmarks-postgres-growth.svg",
@@ -145,7 +147,7 @@ struct Beside {
 
 impl Tables<'_> {
     async fn connect(&self, table: &str) -> Result<PostgresStore, Failure> {
-        Ok(PostgresStore::builder().table(table).connect(&self.server.url("postgres")).await?)
+        Ok(PostgresStore::builder().table(table).connect(&url(&self.server, "postgres")).await?)
     }
 
     /// Lets `work` have a store on `table`.
@@ -248,43 +250,47 @@ impl Tables<'_> {
         Ok(Spread::of(&rates).ok_or("no rounds")?)
     }
 
-    /// The same while as many new records come as are to be kept pace with: what comes and what goes.
+    /// As many new records as are to be kept pace with, and as many deleted: what comes and what goes.
     fn collect_beside(&self) -> Result<Beside, Failure> {
         let seconds = 10.0 * self.plan.seconds;
         let count = (NEW_A_SECOND as f64 * seconds) as u64;
         let first = PACED + (1 << 32);
-        // Twice as many have expired: it is never out of work.
-        self.add("great", first, 2 * count, "interval '-10 days'")?;
-        let fresh = items(first + 2 * count..first + 3 * count)?;
+        // More than are due, so that a call always finds something.
+        let expired = count + u64::from(COLLECTED);
+        self.add("great", first, expired, "interval '-10 days'")?;
+        let fresh = items(first + expired..first + expired + count)?;
         self.with("great", async |store| {
-            let over = Arc::new(AtomicBool::new(false));
             let begun = Instant::now();
             let collector = tokio::spawn({
-                let (store, over) = (store.clone(), Arc::clone(&over));
+                let store = store.clone();
                 async move {
                     let mut deleted = 0;
-                    while !over.load(Ordering::Relaxed) {
+                    while deleted < count {
+                        tokio::time::sleep_until(begun + due(deleted)).await;
                         deleted += store.garbage_collect(limit()?).await?;
                     }
                     Ok::<_, Failure>(deleted as f64 / begun.elapsed().as_secs_f64())
                 }
             });
-            let new = paced(&Arc::new(Ours::new(store)), &fresh, NEW_A_SECOND, begun).await;
-            over.store(true, Ordering::Relaxed);
-            Ok(Beside { deleted: collector.await??, new: new? })
+            let new = paced(&Arc::new(Ours::new(store)), &fresh, begun).await?;
+            Ok(Beside { new, deleted: collector.await?? })
         })
     }
+}
+
+/// When the `n`th comes, after the first.
+fn due(n: u64) -> Duration {
+    Duration::from_micros(n * 1_000_000 / NEW_A_SECOND)
 }
 
 fn limit() -> Result<NonZeroU32, Failure> {
     Ok(NonZeroU32::new(COLLECTED).ok_or("no limit")?)
 }
 
-/// Cycles of all `items`, none earlier than it is due at so many a second; how many a second it were.
+/// Cycles of all `items`, none before it is due; how many a second there were.
 async fn paced<C: Contestant>(
     store: &Arc<C>,
     items: &Arc<[C::Item]>,
-    a_second: u64,
     begun: Instant,
 ) -> Result<f64, Failure> {
     let next = Arc::new(AtomicU64::new(0));
@@ -295,7 +301,7 @@ async fn paced<C: Contestant>(
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(n as usize) else { return Ok::<_, Failure>(()) };
-                    tokio::time::sleep_until(begun + Duration::from_micros(n * 1_000_000 / a_second)).await;
+                    tokio::time::sleep_until(begun + due(n)).await;
                     let grant = store.reserve(item).await?;
                     store.complete(item, grant).await?;
                 }

@@ -7,7 +7,7 @@ use oncekey_core::IdempotencyStore;
 use oncekey_postgres::{PostgresStore, PostgresStoreBuilder};
 use oncekey_testbed::postgres::Server;
 
-use crate::engines::postgres::{Items, OurItem, server_with, timed};
+use crate::engines::postgres::{Items, OurItem, server_with, timed, url};
 use crate::load::{Failure, Span, Work, drive, runtime_with_io};
 use crate::machine;
 use crate::plan::Plan;
@@ -115,7 +115,7 @@ impl Layouts<'_> {
     }
 
     async fn connect(&self, variant: &Variant) -> Result<PostgresStore, Failure> {
-        Ok(self.builder(variant).connect(&self.server.url("postgres")).await?)
+        Ok(self.builder(variant).connect(&url(&self.server, "postgres")).await?)
     }
 
     fn make(&self, variant: &Variant) -> Result<(), Failure> {
