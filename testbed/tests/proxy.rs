@@ -88,7 +88,10 @@ fn everything_passes_at_first_and_is_counted() {
     let mut one = client(&proxy);
     assert_eq!(answer(&mut one, "hello"), "hello");
     assert_eq!(answer(&mut client(&proxy), "you"), "you");
-    assert_eq!((proxy.seen(ToServer), proxy.seen(ToClient)), (8, 8));
+    assert_eq!(proxy.round_trips(), 2);
+    assert_eq!(answer(&mut one, "and"), "and");
+    assert_eq!(proxy.round_trips(), 3);
+    assert_eq!((proxy.seen(ToServer), proxy.seen(ToClient)), (11, 11));
     assert_eq!((proxy.accepted(), proxy.cuts()), (2, 0));
     // Half a close is passed on, and the other half answers it.
     one.shutdown(Shutdown::Write).unwrap();
@@ -173,6 +176,26 @@ fn a_black_hole_says_nothing_until_it_passes_again() {
     new.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     new.read_exact(&mut late).unwrap();
     assert_eq!(&late, b"bc");
+}
+
+#[test]
+fn what_was_held_passes_under_the_rules_that_stay() {
+    let echo = Echo::start();
+    let proxy = Proxy::before(echo.address).unwrap();
+    for held in [ToServer, ToClient] {
+        let mut client = client(&proxy);
+        proxy.hold_after(held, 2);
+        proxy.cut_after(ToClient, 5, Ending::Reset);
+        client.write_all(b"abcdefg").unwrap();
+        let mut got = [0; 2];
+        client.read_exact(&mut got).unwrap();
+        assert_eq!((&got, proxy.cuts()), (b"ab", u64::from(held == ToClient)), "{held:?}");
+        proxy.let_pass(held);
+        let mut rest = Vec::new();
+        assert_eq!(client.read_to_end(&mut rest).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(b"cde".starts_with(&rest), "{rest:?}");
+    }
+    assert_eq!(proxy.cuts(), 2);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub(super) fn open(shared: &Arc<Shared>, client: TcpStream, target: &Target) -> 
         let id = plan.accepted;
         let ends = [None, Some(Arc::clone(&client))];
         let (lanes, stranded) = Default::default();
-        plan.links.insert(id, Link { ends, lanes, stranded, cut: false });
+        plan.links.insert(id, Link { ends, lanes, last: None, stranded, cut: false });
         id
     });
     let (shared, target) = (Arc::clone(shared), target.clone());
@@ -80,6 +80,8 @@ fn read_all(shared: &Shared, id: u64, direction: Direction, source: &Stream) {
             }
             lane.queue.push_back((Instant::now(), buffer[..read].to_vec()));
             plan.seen[direction.at()] += read as u64;
+            let before = link.last.replace(direction);
+            plan.turns += u64::from(direction == ToServer && before != Some(ToServer));
             true
         });
         if !goes_on {

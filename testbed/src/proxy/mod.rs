@@ -114,6 +114,14 @@ impl Proxy {
         self.shared.change(|plan| plan.hold_after[direction.at()] = Some(bytes));
     }
 
+    /// Takes [`Proxy::hold`] back for this direction, and what was held passes; all other rules stay.
+    pub fn let_pass(&self, direction: Direction) {
+        self.shared.change(|plan| {
+            plan.hold[direction.at()] = false;
+            plan.hold_after[direction.at()] = None;
+        });
+    }
+
     /// Holds both directions: connections are accepted and stay open, and nobody answers. It ends as a
     /// network's failure ends, when packets are sent again: with [`Proxy::pass`] everything arrives late.
     /// With [`Proxy::reset`] it never does.
@@ -204,6 +212,12 @@ impl Proxy {
             let seen = plan.seen[direction.at()];
             if seen >= bytes { Ok(()) } else { Err(format!("{seen} bytes")) }
         })
+    }
+
+    /// How often a client waited for its server: requests that go out together are one.
+    #[must_use]
+    pub fn round_trips(&self) -> u64 {
+        self.shared.plan().turns
     }
 
     /// How many connections were cut by [`Proxy::cut_after`] and [`Proxy::cut_each_after`].

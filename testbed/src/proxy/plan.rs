@@ -56,6 +56,8 @@ pub(super) struct Plan {
     /// Why nobody can.
     pub(super) failed: Option<String>,
     pub(super) seen: [u64; 2],
+    /// How often a client spoke first, or after its server had.
+    pub(super) turns: u64,
     pub(super) accepted: u64,
     pub(super) cuts: u64,
     pub(super) links: BTreeMap<u64, Link>,
@@ -67,6 +69,8 @@ pub(super) struct Link {
     /// Where the bytes of each direction go: the server first. None once it was ended.
     pub(super) ends: [Option<Arc<Stream>>; 2],
     pub(super) lanes: [Lane; 2],
+    /// Who spoke last.
+    pub(super) last: Option<Direction>,
     pub(super) stranded: Stranded,
     /// It is being cut: nothing passes any more, so that no answer overtakes the cut.
     pub(super) cut: bool,
@@ -213,7 +217,7 @@ mod tests {
     /// A plan with the link 0, which has these bytes to the client.
     fn with(pieces: &[&str]) -> Plan {
         let (lanes, stranded) = Default::default();
-        let mut link = Link { ends: [None, None], lanes, stranded, cut: false };
+        let mut link = Link { ends: [None, None], lanes, last: None, stranded, cut: false };
         let pieces = pieces.iter().map(|piece| (Instant::now(), piece.as_bytes().to_vec()));
         link.lanes[ToClient.at()].queue.extend(pieces);
         Plan { links: [(0, link)].into(), ..Plan::default() }
