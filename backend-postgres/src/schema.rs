@@ -62,7 +62,7 @@ impl Layout {
         template
             .replace("{slots}", &self.table.quoted())
             .replace("{meta}", &self.table.quoted_with("_meta"))
-            .replace("{meta_literal}", &literal(&self.table.quoted_with("_meta")))
+            .replace("{meta_name_literal}", &literal(&format!("{}_meta", self.table.name())))
             .replace("{schema_literal}", &literal(self.table.schema()))
             .replace("{expires_at_index}", &quote(&format!("{}_expires_at", self.table.name())))
             .replace("{version}", &VERSION.to_string())
