@@ -45,14 +45,22 @@ ONCEKEY_CHECKPOINT_FILE, at most 64 KiB.";
 const CONFORMANCE: &str = "\
 Runs the conformance suite against a store, and says which rule it breaks.
 
-Each case runs in a new place of its own: for a SQLite file, a temporary folder beside it, removed at the
-end. Records that exist are neither read nor changed.
+Each case runs in a new place of its own: for a SQLite file, a temporary folder beside it, for a PostgreSQL
+database, a table in a new schema, oncekey_conformance_<process>_<number>; both removed at the end. Records
+that exist are neither read nor changed.
 
 Exit codes: 0 the store keeps the contract, 1 it does not, 64 bad command line, 69 no store there.";
 
+const SCHEMA: &str = "\
+Prints the SQL that makes a PostgreSQL store's tables, for a migration tool or for a role that may create them.
+
+Nobody connects. `oncekey exec` makes the tables itself where it may, and finds those that are there.";
+
 #[derive(Debug, Parser)]
 #[command(name = "oncekey", version, about = "Runs a command at most once per key, and checks a store")]
-#[command(after_help = "See `oncekey exec --help` and `oncekey conformance --help`.")]
+#[command(
+    after_help = "See `oncekey exec --help`, `oncekey conformance --help` and `oncekey schema --help`."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,6 +74,9 @@ pub(crate) enum Command {
     /// Check a store against the contract
     #[command(long_about = CONFORMANCE)]
     Conformance(Conformance),
+    /// Print the SQL of a store's tables
+    #[command(long_about = SCHEMA)]
+    Schema(Schema),
 }
 
 #[derive(Debug, Args)]
@@ -121,9 +132,24 @@ pub(crate) struct Conformance {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Schema {
+    #[command(flatten)]
+    pub(crate) store: StoreOption,
+    /// The schema of the tables [default: the URL's oncekey_schema, or else public]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) schema: Option<String>,
+    /// The table [default: the URL's oncekey_table, or else oncekey_slots]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// Divide the records by the hash of their slot into so many tables
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) partitions: Option<u32>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct StoreOption {
-    /// Where records are kept: sqlite:PATH or PATH [default: $ONCEKEY_STORE, or else
-    /// oncekey/oncekey.db in $XDG_STATE_HOME or ~/.local/state]
+    /// Where records are kept: sqlite:PATH, PATH, or postgres://USER@HOST/DATABASE [default: $ONCEKEY_STORE,
+    /// or else oncekey/oncekey.db in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<OsString>,
 }
@@ -166,7 +192,7 @@ pub(crate) fn parse() -> Result<Command, Result<Exit, Trouble>> {
             shown.map(|()| Exit::Code(0)).map_err(|e| Trouble::new(Exit::OutputLost, format!("stdout: {e}")))
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Err(Trouble::usage(
-            "say what to do: `oncekey exec` or `oncekey conformance`; see `oncekey --help`",
+            "say what to do: `oncekey exec`, `oncekey conformance` or `oncekey schema`; see `oncekey --help`",
         )),
         _ => Err(Trouble::usage(one_line(&text))),
     })

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oncekey_conformance::{
-    BoxError, Harness, MemoryHarness, Namespace, Options, TimeControl, run as run_suite,
+    BoxError, Capabilities, Capability, Harness, MemoryHarness, Namespace, Options, TimeControl,
+    run as run_suite,
 };
 use oncekey_core::{Clock, async_trait};
 use oncekey_sqlite::SqliteStore;
@@ -12,7 +13,9 @@ use oncekey_sqlite::SqliteStore;
 use crate::args::Conformance;
 use crate::exit::{Exit, Trouble};
 use crate::location::{Location, folder_of};
-use crate::outlet::{Outlet, Stream};
+use crate::outlet::{Outlet, Stream, say};
+use crate::store;
+use crate::tables::Tables;
 
 pub(crate) fn run(args: &Conformance) -> Result<Exit, Trouble> {
     let mut options = match args.seed {
@@ -22,11 +25,20 @@ pub(crate) fn run(args: &Conformance) -> Result<Exit, Trouble> {
     for text in &args.filter {
         options = options.only(text);
     }
-    let harness: Arc<dyn Harness> = match Location::find(&args.store)? {
-        Location::Memory => Arc::new(MemoryHarness),
-        Location::Sqlite(path) => Arc::new(Files::beside(&path)?),
+    let location = Location::find(&args.store)?;
+    let runtime = store::runtime(&location)?;
+    let report = match location {
+        Location::Memory => run_suite(&(Arc::new(MemoryHarness) as _), &options),
+        Location::Sqlite(path) => run_suite(&(Arc::new(Files::beside(&path)?) as _), &options),
+        Location::Postgres(database) => {
+            let tables = Arc::new(runtime.block_on(Tables::begin(database))?);
+            let report = run_suite(&(Arc::clone(&tables) as _), &options);
+            if let Err(trouble) = runtime.block_on(tables.end()) {
+                say(trouble);
+            }
+            report
+        }
     };
-    let report = run_suite(&harness, &options);
     if report.results.is_empty() {
         return Err(Trouble::usage("no case has such an id or tests such a rule; without --filter all run"));
     }
@@ -60,6 +72,11 @@ impl Files {
 impl Harness for Files {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A change through another store on the file is found by looking again.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all().without(Capability::Wake)
     }
 
     async fn open(&self) -> Result<Namespace, BoxError> {

@@ -2,13 +2,12 @@
 
 use std::io::{self, Read};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use oncekey_core::{
-    How, Idempotency, IdempotencyRecord, IdempotencyStore, Limits, Policy, Principal, RunError, RunOutcome,
-    Unsaved,
+    How, Idempotency, IdempotencyRecord, IdempotencyStore, Policy, Principal, RunError, RunOutcome, Unsaved,
 };
-use oncekey_sqlite::SqliteStore;
 
 use crate::args::Exec;
 use crate::exit::{Exit, Trouble};
@@ -16,19 +15,18 @@ use crate::fingerprint;
 use crate::job::{Job, NoAnswer};
 use crate::location::Location;
 use crate::outlet::{Outlet, Stream, say};
-use crate::recorder::{HEADERS, Recorded};
+use crate::recorder::Recorded;
+use crate::store::{self, Store};
 
 /// The longest stdin that `--stdin` reads.
 const MAX_STDIN: u64 = 16 << 20;
 /// Expired records that a run clears away after it: the store stays as small as its retention, without cron.
 const COLLECT: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
-/// How long a call waits for another process's write to the same file.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: Exec) -> Result<Exit, Trouble> {
     // What can be wrong in the command line is said before the store is touched.
     let slot = Principal::new(&args.principal)?.slot(&args.key)?;
-    let runner = |store: SqliteStore| match args.on_lapse.policy() {
+    let runner = |store: Arc<dyn IdempotencyStore>| match args.on_lapse.policy() {
         Policy::TakeOver => Idempotency::at_least_once(store),
         Policy::Refuse => Idempotency::at_most_once(store),
     };
@@ -36,14 +34,11 @@ pub(crate) fn run(args: Exec) -> Result<Exit, Trouble> {
     let location = Location::find(&args.store)?;
     let stdin = if args.stdin { Some(read_stdin()?) } else { None };
     let meaning = fingerprint::of(&args.command, stdin.as_deref());
-    let store = open(&location, args.max_output)?;
-
-    let system = |e| Trouble::new(Exit::System, format!("the command is not run: {e}"));
-    // One thread: the command's death signal is bound to the thread that starts it (tether.rs).
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(system)?;
-    runtime.block_on(async {
+    store::runtime(&location)?.block_on(async {
+        let store = Store::open(&location, args.max_output).await?;
         // No ceiling: a command that hangs is `timeout`'s business, and one that is long keeps its key.
-        let runner = runner(store.clone()).terms(args.lease, args.retention)?.ceiling(Duration::MAX);
+        let runner = runner(store.shared()).terms(args.lease, args.retention)?.ceiling(Duration::MAX);
+        let runner = runner.call_deadline(store.call_deadline());
         let job = Job { command: args.command, stdin, keep: args.keep, bound: args.max_output };
         let outcome = runner
             .call(&slot, meaning)
@@ -54,25 +49,11 @@ pub(crate) fn run(args: Exec) -> Result<Exit, Trouble> {
         let ran = matches!(outcome, Ok(RunOutcome::Done { how: How::Ran | How::NotKept, .. }));
         let exit = conclude(outcome);
         if ran {
-            let _a_later_run_may = store.garbage_collect(COLLECT).await;
+            let _a_later_run_may = store.shared().garbage_collect(COLLECT).await;
         }
-        // Closed in order, the file needs no recovery when it is opened next.
         store.close().await;
         exit
     })
-}
-
-fn open(location: &Location, max_output: usize) -> Result<SqliteStore, Trouble> {
-    match location {
-        Location::Sqlite(path) => SqliteStore::builder()
-            .limits(Limits::new(max_output + HEADERS))
-            .call_deadline(CALL_DEADLINE)
-            .open(path)
-            .map_err(|e| Trouble::store(&e)),
-        Location::Memory => Err(Trouble::usage(
-            "a store in memory ends with this process, and no later call would find the answer: give sqlite:PATH",
-        )),
-    }
 }
 
 fn read_stdin() -> Result<Vec<u8>, Trouble> {

@@ -8,6 +8,7 @@
 //!
 //! Writing out blocks for as long as nobody reads (`| less`), and the heartbeat must not: hence threads.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, PipeReader, Read, Write, pipe};
 use std::os::unix::process::ExitStatusExt;
@@ -24,9 +25,11 @@ use tokio::time::timeout;
 
 use crate::args::Keep;
 use crate::exit::{Exit, Trouble};
+use crate::location::VARIABLE;
 use crate::notebook::{Notebook, as_variable};
 use crate::outlet::{Outlet, Stream, say};
 use crate::recorder::{Recorded, Recorder};
+use crate::secret::without_password;
 use crate::signals::{Caught, Signals};
 use crate::tether;
 
@@ -120,6 +123,9 @@ impl Job {
             .env("ONCEKEY_FENCE", held.fence().to_string())
             .env("ONCEKEY_CHECKPOINT", as_variable(inherited))
             .env("ONCEKEY_CHECKPOINT_FILE", notebook.file());
+        if let Some(url) = env::var_os(VARIABLE).as_deref().and_then(without_password) {
+            command.env(VARIABLE, url);
+        }
         if let Some(bytes) = self.stdin.clone() {
             command.stdin(feed(bytes).map_err(system)?);
         }

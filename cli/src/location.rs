@@ -8,17 +8,19 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::args::StoreOption;
+use crate::database::Database;
 use crate::exit::{Exit, Trouble};
 
-const VARIABLE: &str = "ONCEKEY_STORE";
-const THERE_IS: &str = "this build has sqlite:PATH (or a path alone)";
+pub(crate) const VARIABLE: &str = "ONCEKEY_STORE";
+const THERE_IS: &str = "this build has sqlite:PATH (or a path alone) and postgres://USER@HOST/DATABASE";
 /// Schemes that a user may well expect, and that are not there yet.
-const NOT_YET: [&str; 4] = ["postgres", "postgresql", "redis", "rediss"];
+const NOT_YET: [&str; 2] = ["redis", "rediss"];
 
 /// A store that this build has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Location {
     Sqlite(PathBuf),
+    Postgres(Database),
     /// Gone with this process.
     Memory,
 }
@@ -27,11 +29,8 @@ impl Location {
     /// What the options and the environment say. The folder of the default store is created, for its user
     /// alone: it holds what commands printed.
     pub(crate) fn find(option: &StoreOption) -> Result<Self, Trouble> {
-        if let Some(url) = &option.store {
-            return Self::parse(url);
-        }
-        if let Some(url) = set(VARIABLE) {
-            return Self::parse(&url).map_err(|t| Trouble::new(t.exit, format!("{VARIABLE}: {t}")));
+        if let Some(named) = Self::named(option)? {
+            return Ok(named);
         }
         let folder = state_folder(set("XDG_STATE_HOME"), set("HOME"))?.join("oncekey");
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| {
@@ -44,6 +43,16 @@ impl Location {
         Ok(Self::Sqlite(folder.join("oncekey.db")))
     }
 
+    /// What the option or the variable names, if one of them does.
+    pub(crate) fn named(option: &StoreOption) -> Result<Option<Self>, Trouble> {
+        if let Some(url) = &option.store {
+            return Self::parse(url).map(Some);
+        }
+        let Some(url) = set(VARIABLE) else { return Ok(None) };
+        let named = Self::parse(&url).map_err(|t| Trouble::new(t.exit, format!("{VARIABLE}: {t}")))?;
+        Ok(Some(named))
+    }
+
     fn parse(url: &OsStr) -> Result<Self, Trouble> {
         let bytes = url.as_bytes();
         let scheme = bytes.split(|b| *b == b':').next().filter(|s| s.len() < bytes.len());
@@ -51,6 +60,10 @@ impl Location {
         let rest = bytes.get(scheme.len() + 1..).unwrap_or_default();
         let path = match scheme {
             "memory" if rest.is_empty() => return Ok(Self::Memory),
+            "postgres" | "postgresql" => {
+                let url = url.to_str().ok_or_else(|| Trouble::usage("the store's URL is no UTF-8"))?;
+                return Database::parse(url).map(Self::Postgres);
+            }
             "sqlite" => rest.strip_prefix(b"//").unwrap_or(rest),
             _ if NOT_YET.contains(&scheme) => {
                 return Err(Trouble::usage(format!(
@@ -119,9 +132,20 @@ mod tests {
         for url in ["memory:", "sqlite::memory:", ":memory:"] {
             assert_eq!(Location::parse(OsStr::new(url)).unwrap(), Location::Memory, "{url}");
         }
-        for url in ["postgres://h/d", "redis:x", "mysql://h", "sqlite:", "sqlite://", ""] {
+        for url in ["postgres://h/d", "postgresql://h/d", "postgres://", "postgres:///d?host=/run/pg"] {
+            let parsed = Location::parse(OsStr::new(url)).unwrap();
+            assert_eq!(parsed, Location::Postgres(Database::parse(url).unwrap()), "{url}");
+        }
+        for (url, words) in [
+            ("redis:x", "sqlite:PATH (or a path alone) and postgres://"),
+            ("mysql://h", "sqlite:PATH (or a path alone) and postgres://"),
+            ("sqlite:", "sqlite:PATH"),
+            ("sqlite://", "sqlite:PATH"),
+            ("", "sqlite:PATH"),
+            ("postgres:d", "postgres://USER@HOST"),
+        ] {
             let trouble = Location::parse(OsStr::new(url)).unwrap_err();
-            assert!(trouble.to_string().contains("sqlite:PATH"), "{url}: {trouble}");
+            assert!(trouble.to_string().contains(words), "{url}: {trouble}");
         }
     }
 

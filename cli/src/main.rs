@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  args ──▶ exec ────────▶ job: child, its output, signals, checkpoint      (under core's runner)
-//!      └──▶ conformance ─▶ the suite, in namespaces of its own
+//!      ├──▶ conformance ─▶ the suite, in namespaces of its own
+//!      └──▶ schema ──────▶ the SQL of a database's tables
 //! ```
 
 #[cfg(not(unix))]
@@ -10,6 +11,7 @@ compile_error!("oncekey runs commands by Unix's rules (signals, exit codes): the
 
 mod args;
 mod conformance;
+mod database;
 mod exec;
 mod exit;
 mod fingerprint;
@@ -17,8 +19,13 @@ mod job;
 mod location;
 mod notebook;
 mod outlet;
+mod reach;
 mod recorder;
+mod schema;
+mod secret;
 mod signals;
+mod store;
+mod tables;
 mod tether;
 
 use std::process::ExitCode;
@@ -32,6 +39,7 @@ fn main() -> ExitCode {
     let result = match args::parse() {
         Ok(Command::Exec(exec)) => exec::run(exec),
         Ok(Command::Conformance(conformance)) => conformance::run(&conformance),
+        Ok(Command::Schema(schema)) => schema::run(&schema),
         Err(exit) => exit,
     };
     match result {

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::secret::hidden;
+
 /// One of the two that a command prints to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stream {
@@ -14,11 +16,12 @@ pub(crate) enum Stream {
     Err,
 }
 
-/// Says one line on stderr, marked as ours among the command's own. A stderr that is gone is nobody's
+/// Says one line on stderr, marked as ours among the command's own, without a password. A stderr that is gone is nobody's
 /// trouble: the exit code says the same.
 pub(crate) fn say(message: impl Display) {
     let message = message.to_string();
     let line = message.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let line = hidden(&line);
     let _ = io::stderr().lock().write_all(format!("oncekey: {line}\n").as_bytes());
 }
 

@@ -7,6 +7,7 @@ mod conformance;
 mod death;
 mod kit;
 mod output;
+mod postgres;
 mod races;
 mod rounds;
 mod saved;
