@@ -217,7 +217,7 @@ impl IdempotencyAdmin for PostgresStore {
             if standby {
                 return Err(on_standby(NAME));
             }
-            summaries.push(summary);
+            summaries.extend(summary);
         }
         let full = u64::try_from(summaries.len()).is_ok_and(|count| count >= u64::from(limit));
         let next = summaries.last().filter(|_| full).map(|last| Cursor::from_bytes(last.slot.to_bytes()));
@@ -252,11 +252,12 @@ impl IdempotencyAdmin for PostgresStore {
     }
 }
 
-/// A row of `scan.sql`.
-fn summary(row: &PgRow) -> Result<(bool, Summary), Corrupt> {
+/// A row of `scan.sql`: whether it was read on a standby, and a record, if there is any.
+fn summary(row: &PgRow) -> Result<(bool, Option<Summary>), Corrupt> {
     let mut c = Columns::of(row);
     let (standby, now) = (c.flag()?, c.time()?);
-    let (principal, key) = (c.text()?, c.text()?);
+    let Some(principal) = c.maybe_text()? else { return Ok((standby, None)) };
+    let key = c.text()?;
     let slot = Principal::new(principal)
         .and_then(|principal| principal.slot(key))
         .map_err(|_| Corrupt::new("a slot's parts are not valid"))?;
@@ -273,5 +274,6 @@ fn summary(row: &PgRow) -> Result<(bool, Summary), Corrupt> {
         ("completed", Some(completed_at), Some(status)) => Phase::Completed { status, completed_at },
         _ => return Err(Corrupt::new("a record is neither pending nor completed")),
     };
-    Ok((standby, Summary::new(slot, fingerprint, fence, attempt, created_at, expires_at, phase)))
+    let summary = Summary::new(slot, fingerprint, fence, attempt, created_at, expires_at, phase);
+    Ok((standby, Some(summary)))
 }
