@@ -184,7 +184,11 @@ fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
             (ErrorKind::SchemaMissing, Next::Give, Good, message)
         }
         "42501" => {
-            (ErrorKind::Other, Next::Give, Good, format!("{text}: grant SELECT, INSERT, UPDATE, DELETE"))
+            let message = format!(
+                "{text}: grant SELECT, INSERT, UPDATE, DELETE on the table, SELECT on its _meta, and USAGE on \
+                 their schema"
+            );
+            (ErrorKind::Other, Next::Give, Good, message)
         }
         // Out of disk, of memory, of what an operator configured.
         "53100" | "53200" | "53400" => (ErrorKind::Unavailable, Next::Isolate, Good, text),

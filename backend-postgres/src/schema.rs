@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::connection::Link;
 use crate::error::{Connection, Failure, Next, too_late};
 use crate::identifier::{Table, literal, quote};
+use crate::pause;
 
 /// The schema's version that this program knows.
 pub(crate) const VERSION: i64 = 1;
@@ -79,6 +80,7 @@ pub(crate) enum Found {
 /// Makes what isn't there. Many processes may do it at once: one does, the others wait for it.
 pub(crate) async fn ensure(link: &Link, layout: &Layout, deadline: Instant) -> Result<(), StoreError> {
     let mut effect = Effect::NotApplied;
+    let mut failures = 0;
     loop {
         let failure = match try_ensure(link, layout, deadline).await {
             Ok(found) => return found,
@@ -88,7 +90,8 @@ pub(crate) async fn ensure(link: &Link, layout: &Layout, deadline: Instant) -> R
         if failure.next != Next::Retry || Instant::now() >= deadline {
             return Err(failure.into_error(NAME, effect));
         }
-        tokio::task::yield_now().await;
+        pause::after(failures).await;
+        failures += 1;
     }
 }
 
