@@ -64,6 +64,7 @@ mod operation;
 mod pause;
 mod row;
 mod schema;
+mod settle;
 mod statements;
 mod store;
 mod transaction;

@@ -8,18 +8,17 @@ use std::ops::{Deref, DerefMut};
 
 use oncekey_core::state::{self, Change};
 use oncekey_core::{
-    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fence, Grant, IdempotencyStore, InFlight,
-    InTxError, Loss, ReservationOutcome, ReserveRequest, Slot, StoreError, Timestamp, Token,
+    CompleteOutcome, Completion, Effect, ErrorKind, Grant, InFlight, InTxError, Loss, ReservationOutcome,
+    ReserveRequest, Slot, StoreError, Timestamp, Token,
 };
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::calls::{Own, Reserve, Said};
 use crate::error::{Failure, Next, too_late};
 use crate::identifier::literal;
 use crate::operation::{Operation, Row};
-use crate::pause;
 use crate::store::{Ask, PostgresStore};
 
 const RESERVE_IN: &str = "reserve_in";
@@ -102,14 +101,14 @@ impl PostgresStore {
         slot: &Slot,
         request: &ReserveRequest,
     ) -> Result<ReservationOutcome<OnceTx<'c>>, StoreError> {
-        let token = Token::fresh();
+        let (token, since) = (Token::fresh(), Instant::now());
         match self.reserve_numbered(&mut tx, slot, token, request).await? {
             (ReservationOutcome::Reserved(grant), number) => {
                 // This process's own calls for the slot go by themselves from the start: no batch waits with
                 // them.
                 self.inner().bounds.remember(slot);
                 let (store, slot, request) = (self.clone(), slot.clone(), *request);
-                Ok(ReservationOutcome::Reserved(OnceTx { store, slot, request, grant, number, tx }))
+                Ok(ReservationOutcome::Reserved(OnceTx { store, slot, request, grant, since, number, tx }))
             }
             (other, _) => {
                 tx.rollback()
@@ -191,9 +190,23 @@ impl PostgresStore {
         })
     }
 
-    /// One statement for one slot, behind a savepoint. An outer error is one that leaves the transaction
-    /// unusable, or none to begin with.
+    /// One statement for one slot, behind a savepoint, within the statement deadline. An outer error is one that
+    /// leaves the transaction unusable, or none to begin with.
     async fn in_tx<O: Operation>(
+        &self,
+        tx: &mut PgConnection,
+        operation: &O,
+        slot: &Slot,
+        asked: &O::Asked,
+        name: &'static str,
+        number: Option<&str>,
+    ) -> Result<Result<(O::Said, Number), Failure>, StoreError> {
+        let saved = self.behind_savepoint(tx, operation, slot, asked, name, number);
+        let silent = |_| Failure::no_answer().not_applied().into_error(name, Effect::NotApplied);
+        timeout(self.inner().link.statement_deadline, saved).await.map_err(silent)?
+    }
+
+    async fn behind_savepoint<O: Operation>(
         &self,
         tx: &mut PgConnection,
         operation: &O,
@@ -286,6 +299,8 @@ pub struct OnceTx<'c> {
     slot: Slot,
     request: ReserveRequest,
     grant: Grant,
+    /// Its record expires no earlier than lease and retention from here.
+    since: Instant,
     /// The transaction's number: nothing is committed in another one.
     number: Number,
     tx: Transaction<'c, Postgres>,
@@ -299,23 +314,32 @@ impl OnceTx<'_> {
 
     /// Stores the answer, and commits it with everything that was done in the transaction.
     ///
-    /// When the answer to COMMIT is lost, it asks the store again with its own token (T5), which waits for the
-    /// transaction to end: `Ok` means committed, also then.
+    /// When the answer to COMMIT is lost, or doesn't come within the statement deadline, it asks the store again
+    /// with its own token (T5), which waits for the transaction to end: `Ok` means committed, also then.
     ///
     /// # Errors
-    /// [`InTxError`]; nothing is committed, unless its effect is
-    /// [`Unknown`](Effect::Unknown): then the server could not be asked within the call deadline, and
+    /// [`InTxError`]; nothing is committed, unless its effect is [`Unknown`](Effect::Unknown): then the server
+    /// did not tell within the call deadline, or the answer's retention is over. As long as it isn't,
     /// [`PostgresStore::once`] tells later whether the answer is there.
     pub async fn commit(self, completion: &Completion) -> Result<(), InTxError> {
-        let Self { store, slot, request, grant, number, mut tx } = self;
+        let Self { store, slot, request, grant, since, number, mut tx } = self;
+        let kept_until = match completion.retention() {
+            Some(retention) => Instant::now() + retention,
+            None => since + request.terms.lease() + request.terms.retention(),
+        };
         store.complete_numbered(&mut tx, &slot, &grant, completion, number.as_deref()).await?;
-        if let Err(error) = tx.commit().await {
-            let failure = Failure::of(error);
-            if failure.effect == Effect::NotApplied {
+        let lost = match timeout(store.inner().link.statement_deadline, tx.commit()).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Failure::of(error)),
+            Err(_) => Some(Failure::no_answer()),
+        };
+        match lost {
+            None => {}
+            Some(refused) if refused.effect == Effect::NotApplied => {
                 store.inner().bounds.forget(&slot);
-                return Err(failure.into_error(ONCE, Effect::NotApplied).into());
+                return Err(refused.into_error(ONCE, Effect::NotApplied).into());
             }
-            store.settle(&slot, &request, &grant, failure).await?;
+            Some(lost) => store.settle(&slot, &request, &grant, completion, kept_until, lost).await?,
         }
         store.wake(&slot);
         Ok(())
@@ -329,46 +353,6 @@ impl OnceTx<'_> {
         let rolled_back = self.tx.rollback().await;
         self.store.wake(&self.slot);
         rolled_back.map_err(|error| Failure::of(error).into_error(ONCE, Effect::NotApplied))
-    }
-}
-
-impl PostgresStore {
-    /// After a COMMIT whose answer was lost: whether it was committed (T5).
-    async fn settle(
-        &self,
-        slot: &Slot,
-        request: &ReserveRequest,
-        grant: &Grant,
-        lost: Failure,
-    ) -> Result<(), InTxError> {
-        let deadline = self.deadline();
-        let mut tries = 0;
-        while Instant::now() < deadline {
-            let outcome = self.reserve_or_fetch(slot, grant.token, request).await;
-            match outcome {
-                Ok(ReservationOutcome::Replay(record)) if record.fence == grant.fence => return Ok(()),
-                // Nothing of the transaction is there: this reserve made a grant of its own, for nothing.
-                Ok(ReservationOutcome::Reserved(anew)) => {
-                    let released = self.release(slot, &anew).await;
-                    drop(released);
-                    return Err(lost.settled().into_error(ONCE, Effect::NotApplied).into());
-                }
-                Ok(ReservationOutcome::Replay(_) | ReservationOutcome::Conflict) => {
-                    return Err(InTxError::Lost(Loss::TakenOver));
-                }
-                // The transaction may be open on the server still; but a later grant says that it isn't there.
-                Ok(ReservationOutcome::InFlight(_) | ReservationOutcome::Indeterminate(_)) => {
-                    let entry = self.lookup(slot).await;
-                    if entry.is_ok_and(|entry| entry.is_some_and(|entry| fence_of(&entry) > grant.fence)) {
-                        return Err(InTxError::Lost(Loss::TakenOver));
-                    }
-                }
-                Err(_) => {}
-            }
-            pause::after(tries).await;
-            tries += 1;
-        }
-        Err(lost.into_error(ONCE, Effect::Unknown).into())
     }
 }
 
@@ -391,12 +375,5 @@ impl DerefMut for OnceTx<'_> {
 impl fmt::Debug for OnceTx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OnceTx").field("slot", &self.slot).field("grant", &self.grant).finish_non_exhaustive()
-    }
-}
-
-fn fence_of(entry: &Entry) -> Fence {
-    match entry {
-        Entry::Pending(pending) => pending.fence,
-        Entry::Completed(record) => record.fence,
     }
 }
