@@ -69,10 +69,11 @@ impl PostgresStore {
     /// Reserves, works and answers in one transaction and one flush: exactly once, as far as the work's
     /// effects are in this database. A crash leaves nothing, and nobody has to wait for a lease.
     ///
-    /// Takes a transaction of the caller's, at READ COMMITTED. `Reserved` gives it back as [`OnceTx`], which
-    /// only its own [`commit`](OnceTx::commit) commits; any other outcome has rolled it back. A duplicate
-    /// waits for a transaction that is under way at most the lock timeout, then hears InFlight, or the
-    /// replay.
+    /// Takes a transaction of the caller's, at READ COMMITTED, and never one that was begun within another: the
+    /// commit of that one commits nothing, and the driver doesn't tell them apart. `Reserved` gives it back as
+    /// [`OnceTx`], which only its own [`commit`](OnceTx::commit) commits; any other outcome has rolled it back.
+    /// A duplicate waits for a transaction that is under way at most the lock timeout, then hears InFlight, or
+    /// the replay.
     ///
     /// ```no_run
     /// # async fn pay(store: oncekey_postgres::PostgresStore, bank: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
