@@ -65,26 +65,44 @@ pub(crate) fn fsync_micros(dir: &Path, times: usize) -> Result<Spread, Failure> 
     Ok(Spread::of(&took).ok_or("no fsync was timed")?)
 }
 
-/// CPU time of this process, or of the children that this one has now, in microseconds.
-pub(crate) fn cpu_micros(children_of: Option<u32>) -> Result<f64, Failure> {
-    let Some(parent) = children_of else {
-        let own = fs::read_to_string("/proc/self/stat")?;
-        return Ok(cpu_of(&own).ok_or("/proc/self/stat is of another form")?.1);
-    };
+/// CPU time in microseconds of this process or of that one, of the children that it waited for, and of those
+/// that it has now.
+pub(crate) fn cpu_micros(process: Option<u32>) -> Result<f64, Failure> {
+    let process = process.unwrap_or_else(std::process::id);
     let mut sum = 0.0;
     for entry in fs::read_dir("/proc")?.flatten() {
         // One that ends meanwhile has no such file.
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        sum += cpu_of(&stat).filter(|(of, _)| *of == parent).map_or(0.0, |(_, micros)| micros);
+        let text = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some(stat) = Stat::of(&text) else { continue };
+        if stat.process == process {
+            sum += stat.own + stat.waited;
+        } else if stat.parent == process {
+            sum += stat.own;
+        }
     }
     Ok(sum)
 }
 
-/// The parent and the CPU time in /proc/N/stat, whose ticks are hundredths of a second on every Linux.
-fn cpu_of(stat: &str) -> Option<(u32, f64)> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
-    Some((fields.get(1)?.parse().ok()?, (ticks(11)? + ticks(12)?) * 1e4))
+/// What /proc/N/stat says of a process; its CPU time, in microseconds.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Stat {
+    process: u32,
+    parent: u32,
+    own: f64,
+    /// Of the children that it waited for.
+    waited: f64,
+}
+
+impl Stat {
+    /// Its ticks are hundredths of a second on every Linux.
+    fn of(text: &str) -> Option<Self> {
+        let (before, after) = text.rsplit_once(')')?;
+        let process = before.split_once(' ')?.0.parse().ok()?;
+        let fields: Vec<&str> = after.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<f64>().ok();
+        let time = |at| Some((ticks(at)? + ticks(at + 1)?) * 1e4);
+        Some(Self { process, parent: fields.get(1)?.parse().ok()?, own: time(11)?, waited: time(13)? })
+    }
 }
 
 /// Today, in UTC.
@@ -140,8 +158,8 @@ mod tests {
 
     #[test]
     fn cpu_time_is_read_whatever_the_process_is_called() {
-        let stat = "7 (a b) c) S 3 7 7 0 -1 4194560 1 2 3 4 25 17 0 0 20 0 1 0 5 6 7";
-        assert_eq!(cpu_of(stat), Some((3, 420_000.0)));
+        let text = "7 (a b) c) S 3 7 7 0 -1 4194560 1 2 3 4 25 17 2 1 20 0 1 0 5 6 7";
+        assert_eq!(Stat::of(text), Some(Stat { process: 7, parent: 3, own: 420_000.0, waited: 30_000.0 }));
         assert!(cpu_micros(None).unwrap() >= 0.0);
     }
 

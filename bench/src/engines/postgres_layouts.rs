@@ -15,6 +15,7 @@ use crate::race::{Entrant, Outcome, Role, race};
 use crate::report::Section;
 use crate::stats::rate;
 use crate::stores::ours::Ours;
+use crate::stores::pgbench::{self, Pgbench};
 
 /// Beside the settings of the races: who did what, and how long its flushes took.
 const WATCHED: [(&str, &str); 3] = [
@@ -78,7 +79,7 @@ struct Variant {
 fn variants() -> Vec<Variant> {
     let plain = |label: &str, connections| Variant {
         label: label.to_owned(),
-        table: "slots".to_owned(),
+        table: "as_it_is".to_owned(),
         change: String::new(),
         connections,
     };
@@ -171,65 +172,107 @@ impl Layouts<'_> {
         Ok(text)
     }
 
-    /// Who works how long for an operation, by the number of callers.
+    /// Who works how long for an operation, by the number of callers: ours, and pgbench's one by one.
     fn budget(&self, variant: &Variant) -> Result<String, Failure> {
         let mut text = "Where the time goes, an operation:\n\n\
-             | work | callers | ops/s | client's CPU, µs | server's CPU, µs | flushes | flushing, µs | WAL, bytes |\n\
-             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+             | work | callers | who | ops/s | client's CPU, µs | server's CPU, µs | flushes | flushing, µs | WAL, bytes |\n\
+             | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
             .to_owned();
         let mut statements =
-            "The statements, as `pg_stat_statements` times them (planning is done once):\n\n\
+            "Our statements, as `pg_stat_statements` times them (planning is done once):\n\n\
              | work | callers | statement | calls | µs a call | µs an operation | WAL bytes an operation |\n\
              | --- | ---: | --- | ---: | ---: | ---: | ---: |\n"
                 .to_owned();
-        for (work, callers) in BUDGETED {
-            if !self.plan.wants(work, callers) {
-                continue;
+        let pgbench = Pgbench::new(self.items.of(Work::Replay).len())?;
+        for (work, callers) in BUDGETED.into_iter().filter(|(work, callers)| self.plan.wants(*work, *callers))
+        {
+            let (row, operations) = self.budget_of_ours(variant, work, callers)?;
+            text.push_str(&format!("| {} | {callers} | **oncekey** | {row} |\n", work.name()));
+            let said = self.server.psql(&STATEMENTS.replace("{operations}", &operations.to_string()))?;
+            for line in said.lines() {
+                statements.push_str(&format!("| {} | {callers} | {line} |\n", work.name()));
             }
-            let (row, said) = self.budget_of(variant, work, callers)?;
-            text.push_str(&row);
-            statements.push_str(&said);
+            if work != Work::Replay && callers <= 64 {
+                let row = self.budget_of_pgbench(&pgbench, work, callers)?;
+                text.push_str(&format!("| | | pgbench | {row} |\n"));
+            }
         }
         Ok(format!("{text}\n{statements}"))
     }
 
-    fn budget_of(&self, variant: &Variant, work: Work, callers: usize) -> Result<(String, String), Failure> {
+    /// The cells of ours, and how many operations there were.
+    fn budget_of_ours(
+        &self,
+        variant: &Variant,
+        work: Work,
+        callers: usize,
+    ) -> Result<(String, usize), Failure> {
         self.empty(variant)?;
         let items = self.items.of(work);
         let runtime = runtime_with_io()?;
-        let store = runtime.block_on(self.connect(variant))?;
-        let ours = Arc::new(Ours::new(store.clone()));
         if work == Work::Replay {
-            let all = Span::Count(items.len());
-            runtime.block_on(drive(&ours, items, 0, Work::Cycle, FILLERS, all))?;
+            let filled = async {
+                let store = self.connect(variant).await?;
+                let (ours, all) = (Arc::new(Ours::new(store.clone())), Span::Count(items.len()));
+                drive(&ours, items, 0, Work::Cycle, FILLERS, all).await?;
+                store.pool().close().await;
+                Ok::<_, Failure>(())
+            };
+            runtime.block_on(filled)?;
         }
-        // What the fill did is said when its sessions end; these begin anew.
-        runtime.block_on(store.pool().close());
-        let store = runtime.block_on(self.connect(variant))?;
-        let ours = Arc::new(Ours::new(store.clone()));
-        self.server.psql("SELECT pg_stat_reset_shared('wal'), pg_stat_statements_reset()")?;
-        let (client, server) = (machine::cpu_micros(None)?, machine::cpu_micros(Some(self.server.pid()))?);
-        let span = Span::Time(self.plan.span() * 2);
-        let done = runtime.block_on(drive(&ours, items, 0, work, callers, span))?;
-        let client = machine::cpu_micros(None)? - client;
-        let server = machine::cpu_micros(Some(self.server.pid()))? - server;
-        runtime.block_on(store.pool().close());
-        let each = |micros: f64| format!("{:.1}", micros / done.operations as f64);
+        let watch = Watch::begin(&self.server)?;
+        let done = runtime.block_on(async {
+            let store = self.connect(variant).await?;
+            let ours = Arc::new(Ours::new(store.clone()));
+            let done = drive(&ours, items, 0, work, callers, Span::Time(self.plan.span() * 2)).await?;
+            // What a session did is told when it ends.
+            store.pool().close().await;
+            Ok::<_, Failure>(done)
+        })?;
+        Ok((watch.cells(done.operations as f64, done.rate())?, done.operations))
+    }
+
+    fn budget_of_pgbench(&self, pgbench: &Pgbench, work: Work, clients: usize) -> Result<String, Failure> {
+        self.server.psql(&format!("DROP TABLE IF EXISTS slots; {}", pgbench::SCHEMA))?;
+        self.server.psql("CHECKPOINT")?;
+        let watch = Watch::begin(&self.server)?;
+        let span = self.plan.span() * 2;
+        let rate = pgbench.run(&self.server, &url(&self.server, "postgres"), work, clients, span)?;
+        let operations = self.server.psql("SELECT count(*) FROM slots")?.parse()?;
+        watch.cells(operations, rate)
+    }
+}
+
+/// What this program and the server had used when it began.
+struct Watch<'s> {
+    server: &'s Server,
+    client_cpu: f64,
+    server_cpu: f64,
+}
+
+impl<'s> Watch<'s> {
+    fn begin(server: &'s Server) -> Result<Self, Failure> {
+        server.psql("SELECT pg_stat_reset_shared('wal'), pg_stat_statements_reset()")?;
+        let (client_cpu, server_cpu) = (machine::cpu_micros(None)?, machine::cpu_micros(Some(server.pid()))?);
+        Ok(Self { server, client_cpu, server_cpu })
+    }
+
+    /// What was used since, an operation, as cells of a table.
+    fn cells(&self, operations: f64, done: f64) -> Result<String, Failure> {
+        let client = machine::cpu_micros(None)? - self.client_cpu;
+        let server = machine::cpu_micros(Some(self.server.pid()))? - self.server_cpu;
         let wal = self.server.psql("SELECT wal_sync, wal_sync_time * 1000, wal_bytes FROM pg_stat_wal")?;
         let wal: Vec<f64> = wal.split('|').map(str::parse).collect::<Result<_, _>>()?;
         let [syncs, syncing, bytes] = wal[..] else { return Err("pg_stat_wal said something else".into()) };
-        let row = format!(
-            "| {} | {callers} | {} | {} | {} | {:.3} | {} | {} |\n",
-            work.name(),
-            rate(done.rate()),
+        let each = |sum: f64| format!("{:.1}", sum / operations);
+        let cells = [
+            rate(done),
             each(client),
             each(server),
-            syncs / done.operations as f64,
+            format!("{:.3}", syncs / operations),
             each(syncing),
-            each(bytes)
-        );
-        let said = self.server.psql(&STATEMENTS.replace("{operations}", &done.operations.to_string()))?;
-        let said = said.lines().map(|line| format!("| {} | {callers} | {line} |\n", work.name())).collect();
-        Ok((row, said))
+            format!("{:.0}", bytes / operations),
+        ];
+        Ok(cells.join(" | "))
     }
 }
