@@ -50,6 +50,7 @@ mod schema;
 mod statements;
 mod store;
 mod transaction;
+mod waiting;
 mod worker;
 
 pub use blocking::BlockingSqliteStore;

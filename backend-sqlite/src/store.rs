@@ -3,7 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -20,6 +20,7 @@ use crate::calls::{self, Ran};
 use crate::connection::SqliteStoreBuilder;
 use crate::error::store_error;
 use crate::row::{self, Columns};
+use crate::waiting::Waiting;
 use crate::worker::{Gathered, Job, Weight, Worker};
 use crate::{assess, schema, statements as sql};
 
@@ -41,10 +42,7 @@ struct Inner {
     clock: Clock,
     limits: Limits,
     call_deadline: Duration,
-    /// Who waits in this process, through this store or its clones.
-    watchers: Watchers,
-    /// What was completed in the transaction that [`SqliteStore::write`] has open.
-    completed: Mutex<Vec<Slot>>,
+    waiting: Waiting,
     /// The file that was opened, whatever its path leads to later.
     identity: Option<assess::Identity>,
 }
@@ -94,8 +92,7 @@ impl SqliteStore {
             clock: settings.clock.clone(),
             limits: settings.limits,
             call_deadline: settings.call_deadline,
-            watchers: Watchers::new(),
-            completed: Mutex::default(),
+            waiting: Waiting::default(),
         }))
     }
 
@@ -119,19 +116,8 @@ impl SqliteStore {
         &self.0.writer
     }
 
-    /// Wakes those who wait for a slot that was committed.
-    pub(crate) fn wake(&self, slot: &Slot) {
-        self.0.watchers.wake(slot);
-    }
-
-    /// Remembers a slot that was completed in the writer's own transaction, until that ends.
-    pub(crate) fn completed_here(&self, slot: &Slot) {
-        self.0.completed.lock().unwrap_or_else(PoisonError::into_inner).push(slot.clone());
-    }
-
-    /// What was completed in the writer's own transaction, which has ended.
-    pub(crate) fn take_completed(&self) -> Vec<Slot> {
-        std::mem::take(&mut *self.0.completed.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.0.waiting
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -167,7 +153,7 @@ impl SqliteStore {
         run: impl FnMut(&Connection, Timestamp) -> Ran<A> + Send + 'static,
     ) -> Result<A, StoreError> {
         let weight = Weight { sent: weight, answered: |_| 0 };
-        let wakes = settles.map(|slot| (self.0.watchers.clone(), slot.clone()));
+        let wakes = settles.map(|slot| (self.0.waiting.watchers.clone(), slot.clone()));
         self.gathered(name, self.deadline(), weight, run, |_, _| None, wakes).await
     }
 
@@ -326,7 +312,7 @@ impl IdempotencyStore for SqliteStore {
     /// same file, or a transaction of the caller's own ([`complete_in`](SqliteStore::complete_in)), is
     /// found at the next look.
     fn watch(&self, slot: &Slot) -> Watch {
-        self.0.watchers.watch(slot)
+        self.0.waiting.watchers.watch(slot)
     }
 }
 

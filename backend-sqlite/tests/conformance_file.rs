@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use oncekey_conformance::{BoxError, Harness, Namespace, TimeControl};
+use oncekey_conformance::{BoxError, Capabilities, Capability, Harness, Namespace, TimeControl};
 use oncekey_sqlite::{Clock, SqliteStore, async_trait};
 
 #[derive(Debug)]
@@ -12,6 +12,11 @@ struct File;
 impl Harness for File {
     fn name(&self) -> &str {
         "sqlite, a file"
+    }
+
+    /// A change through another store on the file is found by looking again.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::all().without(Capability::Wake)
     }
 
     async fn open(&self) -> Result<Namespace, BoxError> {

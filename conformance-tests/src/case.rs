@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::harness::{Capability, Namespace};
 
@@ -49,6 +50,8 @@ pub struct Context {
     pub seed: u64,
     /// What the harness said that the store can do.
     pub capabilities: Arc<crate::harness::Capabilities>,
+    /// After how long the suite gives it up.
+    pub deadline: Duration,
 }
 
 /// Why a case failed: told to somebody who has to mend the store.

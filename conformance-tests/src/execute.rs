@@ -87,7 +87,7 @@ fn settle(harness: &Arc<dyn Harness>, case: &Case, seed: u64, deadline: Duration
             .await
             .map_err(|e| Failure(format!("the harness couldn't open a namespace: {e}")))?;
         let capabilities = Arc::new(harness.capabilities());
-        (case.run)(Context { namespace, seed, capabilities }).await
+        (case.run)(Context { namespace, seed, capabilities, deadline }).await
     });
     let abort = task.abort_handle();
     runtime.spawn(async move {

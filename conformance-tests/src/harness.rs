@@ -187,6 +187,9 @@ pub enum Capability {
     /// `garbage_collect` deletes, counts what it deleted, and nobody else deletes (G1). Without it, the engine
     /// itself deletes what has expired, when it likes.
     Collect,
+    /// A watch made through one client completes soon after another client ended the hold (Q2). Without it,
+    /// what another client did is found by asking again, and the store wakes at most its own.
+    Wake,
     /// Time that moves at once ([`TimeControl::Shift`]).
     ShiftTime,
     /// Time that moves back as well.
@@ -203,8 +206,8 @@ pub struct Capabilities(BTreeSet<Capability>);
 impl Capabilities {
     /// Everything that a store can do by itself.
     pub fn all() -> Self {
-        use Capability::{Assess, Collect, Purge, Resolve, RewindTime, Scan, ShiftTime, Stats};
-        Self([Resolve, Purge, Scan, Stats, Assess, Collect, ShiftTime, RewindTime].into())
+        use Capability::{Assess, Collect, Purge, Resolve, RewindTime, Scan, ShiftTime, Stats, Wake};
+        Self([Resolve, Purge, Scan, Stats, Assess, Collect, Wake, ShiftTime, RewindTime].into())
     }
 
     /// All of these but `capability`.

@@ -231,6 +231,15 @@ macro_rules! __each_case {
             a_late_release_and_takeovers_have_one_winner
             an_operator_and_the_holder_have_one_winner
             a_holder_that_renews_in_time_never_looks_lapsed
+            watching_changes_nothing
+            a_watch_completes_when_the_work_is_done
+            a_watch_completes_when_the_holder_releases
+            a_watch_completes_when_the_holder_hands_over
+            a_watch_completes_when_an_operator_resolves
+            a_watch_completes_when_the_record_is_purged
+            a_caller_that_waits_gets_the_answer
+            all_who_wait_are_woken_to_the_answer
+            a_slot_goes_round_to_all_who_wait
             a_swarm_does_each_of_many_things_once
             a_slot_has_one_holder_at_a_time
             a_swarm_that_falls_silent_has_one_answer

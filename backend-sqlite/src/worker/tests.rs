@@ -83,3 +83,30 @@ fn a_call_whose_batch_failed_at_commit_stays_unknown() {
     let effects: Vec<_> = effects.iter().take(2).collect();
     assert_eq!(effects, [Effect::Unknown, Effect::Unknown]);
 }
+
+#[test]
+fn a_call_whose_caller_went_away_half_way_wakes_those_who_wait() {
+    let watchers = Watchers::new();
+    let slot = oncekey_core::Principal::new("test").unwrap().slot("a").unwrap();
+    let worker = Worker::spawn("test", Connection::open_in_memory().unwrap(), Clock::system()).unwrap();
+    let (reply, answer) = oneshot::channel();
+    let mut caller = Some(answer);
+    let call = Gathered {
+        name: "test",
+        deadline: Instant::now() + Duration::from_secs(60),
+        weight: Weight { sent: 0, answered: |()| 0 },
+        run: move |_: &Connection, _: Timestamp| {
+            drop(caller.take()); // It waits no longer, and the statement runs.
+            Ok(Ok(()))
+        },
+        overdue: |_: &Connection, _: Timestamp| None,
+        wakes: Some((watchers.clone(), slot.clone())),
+        answer: None,
+        reply,
+    };
+    let watch = watchers.watch(&slot);
+    pollster::block_on(worker.send("test", Job::Call(Box::new(call)))).unwrap();
+    pollster::block_on(worker.close());
+    assert!(watchers.is_empty(), "{watchers:?}");
+    pollster::block_on(watch);
+}

@@ -56,22 +56,27 @@ async fn a_complete_that_failed_says_whether_it_had_an_effect(s: Stage) -> Told 
         let tried = desk.store.complete(&desk.slot, &grant, &completion).await;
         faults.end();
         match tried {
-            Ok(outcome) => outcome.stored()?,
+            Ok(outcome) => kept(outcome)?,
             Err(e) => {
                 passing(&e)?;
                 if e.effect() == Effect::NotApplied {
                     desk.lookup().await?.pending()?;
                 }
-                // Asked again, one answer of this grant is kept, by one of the tries.
-                match desk.complete(&grant, response("paid")).await? {
-                    CompleteOutcome::Stored => {}
-                    other => same("response", other.already_stored()?.response, response("paid"))?,
-                }
+                kept(desk.complete(&grant, response("paid")).await?)?;
             }
         }
         same("response", desk.reserve(&who.other()).await?.replayed()?.response, response("paid"))?;
     }
     Ok(())
+}
+
+/// Asked again, by the caller or by the store itself, one answer of this grant is kept, by one of the tries.
+#[track_caller]
+fn kept(outcome: CompleteOutcome) -> Told {
+    match outcome {
+        CompleteOutcome::Stored => Ok(()),
+        other => same("response", other.already_stored()?.response, response("paid")),
+    }
 }
 
 /// Makes the call until it is answered, as every caller has to.

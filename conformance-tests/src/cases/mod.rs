@@ -22,6 +22,7 @@ mod reserve;
 mod scan;
 mod swarm;
 mod takeover;
+mod waking;
 mod watched;
 
 use crate::case::Case;
@@ -50,6 +51,7 @@ pub(crate) fn all() -> Vec<Case> {
         races::cases(),
         contests::cases(),
         watched::cases(),
+        waking::cases(),
         swarm::cases(),
         faults::cases(),
     ]

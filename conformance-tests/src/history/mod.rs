@@ -26,6 +26,7 @@ pub(crate) mod time;
 mod zone;
 
 pub use call::{Call, Moment, Tolerance};
+pub use recorder::perform;
 pub use search::{BUDGET, CounterExample, Verdict, check};
 
 use crate::case::{Case, Level};

@@ -55,6 +55,11 @@ impl State {
         Self { record: Record::Absent, zone: Zone::free() }
     }
 
+    /// Whether all that may be here may be in `other` too.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.record == other.record && self.zone.is_within(&other.zone)
+    }
+
     /// Only what the record has is known: so that equal states are equal.
     pub(super) fn new(record: Record, zone: Zone) -> Self {
         let zone = zone.forget(Var::Temp);

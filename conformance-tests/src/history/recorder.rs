@@ -73,8 +73,11 @@ impl Recorder {
     }
 }
 
-/// Makes an operation as a call of the trait.
-pub(crate) async fn perform(
+/// Makes an operation as a call of the trait: for whoever records a history by hand.
+///
+/// # Errors
+/// The call's own; but for a token that is spent, which is an [`Answer`] (R11).
+pub async fn perform(
     store: &dyn IdempotencyAdmin,
     slot: &Slot,
     operation: &Operation,

@@ -1,6 +1,6 @@
 //! Whether a history has an order that the spec allows: [`check`].
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::call::{Call, Tolerance};
@@ -78,6 +78,7 @@ pub fn check(calls: &[Call], tolerance: Tolerance, budget: usize) -> Verdict {
         tolerance,
         slack: Slack::of(tolerance),
         order: by_answer(calls),
+        twins: twins(calls),
         done: Done(vec![0; calls.len().div_ceil(64)]),
         visited: HashSet::new(),
     };
@@ -125,6 +126,8 @@ struct Search<'a> {
     slack: Slack,
     /// The calls by their answers, those without one last: the likeliest order.
     order: Vec<usize>,
+    /// For each call without an answer, the last one before it that asked the same and has none either.
+    twins: Vec<Option<usize>>,
     done: Done,
     visited: HashSet<(Done, State)>,
 }
@@ -156,6 +159,20 @@ fn by_answer(calls: &[Call]) -> Vec<usize> {
     order
 }
 
+/// Of unanswered calls that asked the same, which one happened is all one: they happen in the order in which they
+/// were sent. Somebody who repeats a call until it is answered leaves many.
+fn twins(calls: &[Call]) -> Vec<Option<usize>> {
+    let mut by_sending: Vec<usize> =
+        (0..calls.len()).filter(|&index| calls[index].answered.is_none()).collect();
+    by_sending.sort_by_key(|&index| calls[index].called.order);
+    let mut twins = vec![None; calls.len()];
+    let mut last = HashMap::new();
+    for index in by_sending {
+        twins[index] = last.insert(&calls[index].operation, index);
+    }
+    twins
+}
+
 impl Search<'_> {
     /// Every answer has its place: what is left never happened.
     fn is_over(&self) -> bool {
@@ -167,7 +184,8 @@ impl Search<'_> {
         let left = || self.order.iter().copied().filter(|&index| !self.done.has(index));
         let answers = left().filter_map(|index| Some(self.calls[index].answered.as_ref()?.0.order));
         let first_answer = answers.min().unwrap_or(u64::MAX);
-        left().filter(move |&index| self.calls[index].called.order < first_answer)
+        let first_twin = |&index: &usize| self.twins[index].is_none_or(|twin| self.done.has(twin));
+        left().filter(move |&index| self.calls[index].called.order < first_answer).filter(first_twin)
     }
 
     /// Each next call and state, the likeliest last.
@@ -180,7 +198,11 @@ impl Search<'_> {
                     None => Some(way.1.zone.clone()),
                 };
                 if let Some(zone) = zone {
-                    choices.push((index, State { zone: zone.forget(Var::Now), ..way.1 }));
+                    let after = State { zone: zone.forget(Var::Now), ..way.1 };
+                    // Nobody heard of it and nothing is changed: it may as well happen later, or never.
+                    if self.calls[index].answered.is_some() || !after.is_within(state) {
+                        choices.push((index, after));
+                    }
                 }
             }
         }

@@ -117,6 +117,11 @@ impl Zone {
         self.forget(Var::Temp)
     }
 
+    /// Whether each of these assignments is one of `other` too.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().flatten().zip(other.0.iter().flatten()).all(|(ours, theirs)| ours <= theirs)
+    }
+
     /// The value of `x`, where there is one alone.
     pub(super) fn value(&self, x: Var) -> Option<i64> {
         let (high, low) = (self.0[x as usize][Var::Zero as usize], self.0[Var::Zero as usize][x as usize]);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use oncekey_core::{
     CompleteOutcome, Completion, Entry, Fence, Grant, IdempotencyAdmin, ReleaseOutcome, RenewOutcome,
-    Renewal, ReservationOutcome, Resolution, ResolveOutcome, Seen, Slot, StoreError, StoredResponse,
+    Renewal, ReservationOutcome, Resolution, ResolveOutcome, Seen, Slot, StoreError, StoredResponse, Watch,
 };
 
 use super::{Caller, expect};
@@ -93,6 +93,10 @@ impl Desk {
                 Entry::Completed(record) => Entry::Completed(record),
             }))
         }
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        self.store.watch(&self.slot)
     }
 
     #[track_caller]

@@ -41,6 +41,22 @@ pub(crate) fn refused<T: Debug>(call: Result<T, StoreError>, kind: ErrorKind) ->
     }
 }
 
+/// Fails unless whoever waits is woken, by this, within the case's patience.
+#[track_caller]
+pub(crate) fn woken(
+    patience: Duration,
+    by: impl Display,
+    watch: impl Future<Output = ()>,
+) -> impl Future<Output = Result<(), Failure>> {
+    let at = place(Location::caller());
+    async move {
+        let woken = tokio::time::timeout(patience, watch).await;
+        woken.map_err(|_| {
+            Failure(format!("expected to be woken by {by}, and heard nothing for {patience:?}{at}"))
+        })
+    }
+}
+
 /// A failure with the caller's line.
 #[track_caller]
 pub(crate) fn failed(text: impl Display) -> Failure {

@@ -24,7 +24,7 @@ pub(crate) mod prelude {
 
     pub(crate) use super::caller::{checkpoint, extend, response, under_fence, under_token};
     pub(crate) use super::expect::{
-        Completing, Found, Releasing, Renewing, Reserving, failed, holds, refused, same,
+        Completing, Found, Releasing, Renewing, Reserving, failed, holds, refused, same, woken,
     };
     pub(crate) use super::stage::{DAY, HOUR, MINUTE, SECOND, YEAR};
     pub(crate) use super::{Caller, Desk, Stage, Told, case};

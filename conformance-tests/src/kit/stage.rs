@@ -81,6 +81,11 @@ impl Stage {
         self.context.namespace.faults().cloned().ok_or_else(|| Failure(none.to_owned()))
     }
 
+    /// How long a case waits for what comes soon, before it says that it doesn't: well before its deadline.
+    pub(crate) fn patience(&self) -> Duration {
+        (self.context.deadline / 8).min(5 * SECOND)
+    }
+
     fn brief_lease(&self) -> Duration {
         match self.context.namespace.time() {
             TimeControl::Shift(_) => 30 * SECOND,

@@ -21,6 +21,7 @@ mod reserving;
 mod store;
 mod table;
 mod takeovers;
+mod waking;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ fn mutants() -> Vec<Mutant> {
         keeping::MUTANTS,
         racing::MUTANTS,
         failing::MUTANTS,
+        waking::MUTANTS,
     ]
     .concat()
 }
@@ -96,8 +98,12 @@ fn caught(mutant: Mutant) -> Result<(), Failed> {
 
 /// Runs the case on the mutant: what the case said, if it failed.
 fn survives(mutant: Mutant, case: &Case) -> Result<(), String> {
-    let hangs = matches!(mutant.wrong, Wrong::Hangs(_));
-    let deadline = Duration::from_secs(if hangs { 1 } else { 60 });
+    let deadline = Duration::from_secs(match mutant.wrong {
+        Wrong::Hangs(_) => 1,
+        // A case waits for its wake for a part of this.
+        Wrong::Watches(_) | Wrong::Wakes(_) | Wrong::WakesEarly => 5,
+        _ => 60,
+    });
     let options = Options::from_env()?.only(case.id).threads(1).deadline(deadline);
     let harness: Arc<dyn Harness> = Arc::new(mutant);
     let report = run(&harness, &options);

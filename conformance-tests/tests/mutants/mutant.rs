@@ -4,9 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use oncekey_conformance::Capability;
-use oncekey_core::state::{Answer, Operation, Record, Step};
+use oncekey_core::state::{Answer, Change, Operation, Record, Step};
 use oncekey_core::{
-    Completion, Finding, InvalidInput, Limits, Page, ScanRequest, Slot, Stats, StoreError, Timestamp,
+    Completion, Finding, InvalidInput, Limits, Page, ScanRequest, Slot, Stats, StoreError, Timestamp, Watch,
 };
 
 use crate::store::{Client, Records};
@@ -74,6 +74,12 @@ pub(crate) enum Wrong {
     Ensures(fn(&mut Records)),
     /// Its harness says that it lacks this, and it answers all the same.
     Lacks(Capability),
+    /// Its watches are not as they should be.
+    Watches(fn(&Client, &Slot) -> Watch),
+    /// It wakes after other changes.
+    Wakes(fn(&Change) -> bool),
+    /// It wakes before it writes, and not after.
+    WakesEarly,
     /// It looks at the clock once, when a client connects.
     StandsStill,
 }

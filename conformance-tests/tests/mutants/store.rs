@@ -53,6 +53,8 @@ pub(crate) struct Client {
     pub(crate) own: Mutex<HashMap<Vec<u8>, Option<Record>>>,
     /// Whether what it writes stays with it.
     pub(crate) apart: Arc<AtomicBool>,
+    /// Those who watch through it, where it wakes nobody else.
+    pub(crate) watchers: Watchers,
     /// As many calls as it may make at once.
     pub(crate) permits: Semaphore,
 }
@@ -85,7 +87,11 @@ impl Client {
     }
 
     fn change(&self, records: &mut Records, slot: &Slot, change: Change) {
-        let wakes = change.wakes();
+        let wakes = match self.mutant.wrong {
+            Wrong::Wakes(wakes) => wakes(&change),
+            Wrong::WakesEarly => false,
+            _ => change.wakes(),
+        };
         match change {
             Change::Keep => {}
             Change::Put(record) => {
@@ -99,6 +105,7 @@ impl Client {
         }
         if wakes {
             self.shared.watchers.wake(slot);
+            self.watchers.wake(slot);
         }
     }
 
@@ -133,6 +140,11 @@ impl Client {
     async fn call(&self, slot: &Slot, call: Operation) -> Result<Answer, StoreError> {
         match self.mutant.wrong {
             Wrong::Calls(make) | Wrong::Fails(make) | Wrong::Hangs(make) => make(self, slot, &call).await,
+            Wrong::WakesEarly if !matches!(call, Operation::Reserve { .. } | Operation::Lookup) => {
+                self.shared.watchers.wake(slot);
+                self.pause().await;
+                Ok(self.step(slot, &call))
+            }
             _ => Ok(self.step(slot, &call)),
         }
     }
@@ -240,7 +252,10 @@ impl IdempotencyStore for Client {
     }
 
     fn watch(&self, slot: &Slot) -> Watch {
-        self.shared.watchers.watch(slot)
+        match self.mutant.wrong {
+            Wrong::Watches(watch) => watch(self, slot),
+            _ => self.shared.watchers.watch(slot),
+        }
     }
 }
 
@@ -338,6 +353,7 @@ impl Harness for Mutant {
                 connected_at: clock.now(),
                 own: Mutex::default(),
                 apart: Arc::default(),
+                watchers: Watchers::new(),
                 permits: Semaphore::new(3),
             }))
         };
