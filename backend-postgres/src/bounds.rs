@@ -22,6 +22,8 @@ pub(crate) struct Bounds {
     pub(crate) runners: usize,
     /// Statements of single calls at a time, beside the batches.
     pub(crate) singles: Semaphore,
+    /// Statements at a time that wait for a locked slot as long as a call does.
+    pub(crate) patient: Semaphore,
     /// How long a batch waits for one lock.
     pub(crate) batch_lock_timeout: String,
     /// How long a single call does.

@@ -18,8 +18,11 @@ use crate::store::{PostgresStore, Settings};
 
 /// The oldest server that is known to do: later ones are accepted.
 const OLDEST: u32 = 140_000;
-/// Connections of an own pool beside those of batches and single calls: for operators.
-const ASIDE: u32 = 2;
+/// Connections of an own pool beside those of batches and single calls: for calls that wait for a lock, and for
+/// operators.
+const ASIDE: u32 = 6;
+/// Statements at a time that wait for locked slots; so many of the connections aside may be theirs.
+const PATIENT: usize = 4;
 const MOST_PARTITIONS: u32 = 1_024;
 
 /// How a [`PostgresStore`] is set up.
@@ -270,6 +273,7 @@ impl PostgresStoreBuilder {
             batches: Semaphore::new(runners),
             runners,
             singles: Semaphore::new(singles),
+            patient: Semaphore::new(PATIENT),
             batch_lock_timeout: millis(self.batch_lock_timeout.min(self.lock_timeout)),
             lock_timeout: millis(self.lock_timeout),
             locked: std::sync::Mutex::default(),

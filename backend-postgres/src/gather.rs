@@ -222,19 +222,25 @@ impl<O: Operation> Shared<O> {
 
     /// A call by itself, beside the batches, made again until it is answered, or nobody waits for it.
     async fn single(self: Arc<Self>, call: Call<O>) {
-        let Ok(_permit) = self.bounds.singles.acquire().await else { return };
+        let bounds = &self.bounds;
         let mut failures = 0;
         let mut effect = call.progress.effect();
         let batch = [call];
         while !batch[0].reply.is_closed() {
+            // Who waits for a locked slot does so on places of its own, or a few such calls would keep all others
+            // of a batch that fell apart from going out.
+            let patient = bounds.is_locked(&batch[0].slot);
+            let lock_timeout = if patient { &bounds.lock_timeout } else { &bounds.batch_lock_timeout };
+            let place = if patient { bounds.patient.acquire().await } else { bounds.singles.acquire().await };
+            let Ok(place) = place else { return };
             let failure = match self.link.connection_while(|| !batch[0].reply.is_closed()).await {
                 Err(failure) => failure,
-                Ok(connection) => match self.send(connection, &batch, &self.bounds.lock_timeout).await {
+                Ok(connection) => match self.send(connection, &batch, lock_timeout).await {
                     Ok((mut said, _)) => {
                         let [call] = batch;
                         if let Some(said) = said.pop() {
                             call.progress.set(effect);
-                            self.bounds.forget(&call.slot);
+                            bounds.forget(&call.slot);
                             let _ = call.reply.send(said.map_err(Refused::Failed));
                         }
                         return;
@@ -242,15 +248,19 @@ impl<O: Operation> Shared<O> {
                     Err((failure, _)) => failure,
                 },
             };
+            drop(place);
             effect = effect.max(failure.effect);
             batch[0].progress.set(effect);
+            if failure.next == Next::Locked {
+                bounds.remember(&batch[0].slot);
+                if !patient {
+                    continue;
+                }
+            }
             if failure.next != Next::Retry {
                 let [call] = batch;
                 let locked = failure.next == Next::Locked;
                 let error = failure.into_error(self.operation.name(), effect);
-                if locked {
-                    self.bounds.remember(&call.slot);
-                }
                 let _ = call.reply.send(Err(if locked {
                     Refused::Locked(error)
                 } else {

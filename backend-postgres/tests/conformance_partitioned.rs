@@ -1,5 +1,7 @@
 //! The suite, on a table that is divided by the hash of the slot.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
+
 mod common;
 
 use oncekey_postgres::PostgresStore;

@@ -1,5 +1,7 @@
 //! In the caller's own transaction (T1 to T5), on a real server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Callers that wait are woken across processes, played by two stores with nothing in common but the server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
+
 mod common;
 
 use std::time::Duration;
@@ -47,7 +49,7 @@ async fn whoever_waits_in_another_process_hears_of_each_end() {
                 CompleteOutcome::Stored
             ),
             "release" => {
-                assert_eq!(holder.release(&slot(end), &held).await.unwrap(), ReleaseOutcome::Released)
+                assert_eq!(holder.release(&slot(end), &held).await.unwrap(), ReleaseOutcome::Released);
             }
             "hand over" => {
                 let renewed = holder.renew(&slot(end), &held, &Renewal::hand_over()).await.unwrap();

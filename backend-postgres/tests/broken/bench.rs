@@ -1,0 +1,196 @@
+//! [`Bench`]: a table with a proxy before its server, and stores on either side of it.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use oncekey_conformance::history::Tolerance;
+use oncekey_postgres::sqlx::postgres::PgPoolOptions;
+use oncekey_postgres::state::{Answer, Operation};
+use oncekey_postgres::{
+    ClockOffset, IdempotencyStore, PostgresStore, PostgresStoreBuilder, Principal, Slot, StoreError,
+};
+use oncekey_testbed::postgres::Server;
+use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
+use oncekey_testbed::proxy::Proxy;
+
+use crate::deed::Deed;
+use crate::ledger::{Client, Ledger, Tries};
+
+/// The server of those tests that neither stop nor kill it. It needs to survive nothing, so it flushes nothing.
+pub fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| {
+        let builder = Server::builder().setting("fsync", "off").setting("max_connections", "300");
+        builder.setting("autovacuum", "off").start().unwrap()
+    })
+}
+
+/// A table that nobody else uses, and a clock that moves for all of its stores.
+pub fn table() -> (String, PostgresStoreBuilder, ClockOffset) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let offset = ClockOffset::shiftable();
+    let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    // No call of a store's own beside those of the test: bytes are counted.
+    let builder = PostgresStore::builder().schema("broken").table(&name).clock_offset(offset.clone());
+    (name, builder.without_notifications().connections(1), offset)
+}
+
+/// The calls of an operation, as bytes on the wire of a connection that has made it before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exchange {
+    pub requests: u64,
+    pub answers: u64,
+}
+
+impl Exchange {
+    pub fn since(self, before: Self) -> Self {
+        Self { requests: self.requests - before.requests, answers: self.answers - before.answers }
+    }
+}
+
+#[derive(Debug)]
+pub struct Bench {
+    server: &'static Server,
+    table: String,
+    pub builder: PostgresStoreBuilder,
+    pub proxy: Proxy,
+    pub ledger: Ledger,
+    /// A store whose connections nobody touches.
+    pub clean: PostgresStore,
+    /// A store whose connections go through the proxy.
+    pub over: PostgresStore,
+    next: AtomicU64,
+}
+
+impl Bench {
+    pub async fn open() -> Self {
+        Self::with("over", |builder| builder).await
+    }
+
+    /// With a store through the proxy that is built otherwise, and whose sessions have this name.
+    pub async fn with(
+        session: &str,
+        build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+    ) -> Self {
+        Self::before(server(), session, build).await
+    }
+
+    /// The same on another server.
+    pub async fn before(
+        server: &'static Server,
+        session: &str,
+        build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+    ) -> Self {
+        let (table, builder, offset) = table();
+        let clean = builder.clone().connect_lazy(&server.url("postgres")).unwrap();
+        clean.ensure_schema().await.unwrap();
+        let proxy = Proxy::before(server.socket()).unwrap();
+        // One connection: each call finds the one that the call before has left.
+        let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+        let url = format!("{}?application_name={session}", server.url_by(proxy.address(), "postgres"));
+        let pool = pool.connect_lazy(&url).unwrap();
+        let over = build(builder.clone()).from_pool(pool).await.unwrap();
+        Self {
+            server,
+            table,
+            builder,
+            proxy,
+            ledger: Ledger::new(offset),
+            clean,
+            over,
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// One more store through the proxy, with a pool of its own and not connected yet.
+    pub fn another(&self, build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder) -> PostgresStore {
+        build(self.builder.clone()).connect_lazy(&self.url("another")).unwrap()
+    }
+
+    /// The server's URL through the proxy, for sessions of this name.
+    pub fn url(&self, session: &str) -> String {
+        format!("{}?application_name={session}", self.server.url_by(self.proxy.address(), "postgres"))
+    }
+
+    /// A slot that nobody used; all have names of one length.
+    pub fn slot(&self) -> Slot {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Principal::new("broken").unwrap().slot(format!("{number:08}")).unwrap()
+    }
+
+    /// Returns when the pool has its connection back: an answer comes before that, and the driver asks the
+    /// server once more in between.
+    pub async fn at_rest(&self) {
+        let pool = self.over.pool();
+        let begun = Instant::now();
+        while u32::try_from(pool.num_idle()).unwrap() != pool.size() {
+            assert!(begun.elapsed() < SLACK, "{pool:?} doesn't come to rest");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Through the proxy. One try besides the last may have had its effect.
+    pub async fn over(&self, slot: &Slot, operation: &Operation) -> Result<Answer, StoreError> {
+        let heard = self
+            .ledger
+            .call(Client { number: 1, store: &self.over, tries: Tries::One }, slot, operation)
+            .await;
+        self.at_rest().await;
+        heard
+    }
+
+    /// The same, without waiting for a connection that may never come back.
+    pub async fn tried(&self, slot: &Slot, operation: &Operation) -> Result<Answer, StoreError> {
+        self.ledger.call(Client { number: 1, store: &self.over, tries: Tries::One }, slot, operation).await
+    }
+
+    /// Past the proxy.
+    pub async fn clean(&self, slot: &Slot, operation: &Operation) -> Answer {
+        self.ledger
+            .call(Client { number: 0, store: &self.clean, tries: Tries::None }, slot, operation)
+            .await
+            .unwrap()
+    }
+
+    /// Makes the call through the proxy on a slot of its own, so that the connection has all of its
+    /// statements.
+    pub async fn warm(&self, deed: Deed) {
+        let slot = self.slot();
+        let operation = deed.stage(self, &slot).await.operation;
+        let answer = self.over(&slot, &operation).await.unwrap();
+        deed.right(&answer);
+    }
+
+    /// How many bytes have come so far.
+    pub fn seen(&self) -> Exchange {
+        Exchange { requests: self.proxy.seen(ToServer), answers: self.proxy.seen(ToClient) }
+    }
+
+    pub async fn measure(&self, deed: Deed) -> Exchange {
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            let slot = self.slot();
+            let operation = deed.stage(self, &slot).await.operation;
+            let before = self.seen();
+            deed.right(&self.over(&slot, &operation).await.unwrap());
+            seen.push(self.seen().since(before));
+        }
+        assert_eq!(seen[1], seen[2], "{deed:?}: the same call is as many bytes each time");
+        seen[2]
+    }
+
+    /// The row of a slot, as it is stored.
+    pub fn row(&self, slot: &Slot) -> String {
+        let (table, key) = (&self.table, slot.key());
+        self.server.psql(&format!("SELECT t::text FROM broken.{table} AS t WHERE key = '{key}'")).unwrap()
+    }
+
+    /// What happened to the slots so far has an order.
+    pub fn settle(&self, what: &str) {
+        self.ledger.settle(what, Tolerance::COARSE);
+    }
+}
+
+/// Longer than a call's deadline on a machine that does other things besides.
+pub const SLACK: Duration = Duration::from_secs(5);

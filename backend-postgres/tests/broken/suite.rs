@@ -1,0 +1,102 @@
+//! The suite over a wire: its cases of calls that fail, on connections that break; its races and histories, on
+//! connections that are slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use oncekey_conformance::{
+    BoxError, Capabilities, Capability, Case, Harness, Level, Namespace, Options, ShiftTime, TimeControl,
+    Verdict, cases, run,
+};
+use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStoreBuilder, async_trait};
+use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
+use oncekey_testbed::proxy::Proxy;
+
+use crate::bench::{server, table};
+use crate::sabotage::{SILENCE, Saboteur};
+
+/// Stores behind a proxy. Each byte comes a little late; none is lost unless the case says so.
+#[derive(Debug)]
+struct OverAWire {
+    impatient: bool,
+}
+
+struct Clock(ClockOffset);
+
+impl ShiftTime for Clock {
+    fn advance(&self, by: Duration) {
+        self.0.advance(by);
+    }
+    fn rewind(&self, by: Duration) -> bool {
+        self.0.rewind(by);
+        true
+    }
+}
+
+/// Calls give up before a long silence ends, and have some tries before that.
+fn impatient(builder: PostgresStoreBuilder) -> PostgresStoreBuilder {
+    builder
+        .lock_timeout(Duration::from_millis(200))
+        .statement_deadline(Duration::from_millis(400))
+        .call_deadline(SILENCE - Duration::from_millis(300))
+}
+
+#[async_trait]
+impl Harness for OverAWire {
+    fn name(&self) -> &str {
+        "postgres, over a wire"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // A notification may be lost on such a wire, and then a watch is a hint that never comes.
+        Capabilities::all().with(Capability::Faults).without(Capability::Wake)
+    }
+
+    async fn open(&self) -> Result<Namespace, BoxError> {
+        let (_, builder, offset) = table();
+        let proxy = Arc::new(Proxy::before(server().socket())?);
+        let url = server().url_by(proxy.address(), "postgres");
+        let store = builder.clone().connect_lazy(&url)?;
+        store.ensure_schema().await?;
+        for direction in [ToServer, ToClient] {
+            proxy.delay(direction, Duration::from_micros(fastrand::u64(..2_000)));
+        }
+        let faults = Saboteur::before(Arc::clone(&proxy), Rng::new());
+        let builder = if self.impatient { impatient(builder) } else { builder };
+        let connect = move || Ok(Arc::new(builder.clone().connect_lazy(&url)?) as _);
+        let time = TimeControl::Shift(Arc::new(Clock(offset)));
+        Ok(Namespace::new(time, connect).with_faults(faults).keeping(proxy))
+    }
+}
+
+fn needs_faults(case: &Case) -> bool {
+    case.needs.contains(&Capability::Faults)
+}
+
+fn passes(harness: OverAWire, wanted: impl Fn(&Case) -> bool) {
+    let harness: Arc<dyn Harness> = Arc::new(harness);
+    let wanted: Vec<_> = cases().into_iter().filter(|case| wanted(case)).collect();
+    let options = Options::from_env().unwrap().deadline(Duration::from_secs(120));
+    let report = run(&harness, &wanted.iter().fold(options, |options, case| options.only(case.id)));
+    assert!(report.passed(), "{report}");
+    for case in wanted {
+        let ran = report.results.iter().any(|r| r.case.id == case.id && r.verdict == Verdict::Passed);
+        assert!(ran, "{} didn't run:\n{report}", case.id);
+    }
+}
+
+/// They are all that the suite's other runs leave out.
+#[test]
+fn the_suites_calls_that_fail_say_their_effect_and_may_be_repeated() {
+    passes(OverAWire { impatient: true }, needs_faults);
+}
+
+#[test]
+fn the_suites_races_and_histories_hold_on_slow_connections() {
+    passes(OverAWire { impatient: false }, |case| {
+        matches!(case.level, Level::Race | Level::History)
+            && !needs_faults(case)
+            && !case.needs.contains(&Capability::Wake)
+    });
+}
