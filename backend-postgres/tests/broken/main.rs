@@ -1,8 +1,9 @@
-//! The store over a broken wire and through kills: connections cut at every byte, requests that arrive late,
-//! black holes, a server that is stopped, a server and clients that are killed. Whatever was heard is judged by
+//! The store over a broken wire and through kills: connections cut at drawn bytes,
+//! a server that is stopped, a server and clients that are killed. Whatever was heard is judged by
 //! the suite's own checker of histories.
 
 #![allow(
+    dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -14,10 +15,8 @@
 mod bench;
 mod crowd;
 mod deed;
-mod hole;
 mod killed_client;
 mod killed_server;
-mod late;
 mod ledger;
 mod line;
 mod rounds;
