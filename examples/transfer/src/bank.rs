@@ -4,13 +4,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
+use oncekey_example_killed::step;
 use oncekey_sqlite::rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use oncekey_sqlite::{
     Completion, Fingerprint, OnceTx, Principal, ReservationOutcome, ReserveRequest, SqliteStore,
     StoredResponse, Terms,
 };
-
-use crate::steps::step;
 
 /// The transfer was made.
 pub(crate) const MADE: u16 = 201;

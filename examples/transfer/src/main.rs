@@ -11,7 +11,6 @@
 //! The transfer itself is `Bank::transfer`; `tests/killed.rs` kills it at every step.
 
 mod bank;
-mod steps;
 
 use std::error::Error;
 use std::io::{Write, stderr, stdout};

@@ -6,11 +6,11 @@
 //! system.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests are tests")]
 
-use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use fastrand::Rng;
+use oncekey_example_killed::{Victim, a_moment, number};
 use oncekey_sqlite::rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -37,7 +37,7 @@ struct Bank {
 impl Bank {
     fn new() -> Self {
         let bank = Self { folder: tempfile::tempdir().unwrap() };
-        let mut command = bank.command(None);
+        let mut command = bank.command();
         for name in ACCOUNTS {
             command.arg(format!("--open={name}={CENTS}"));
         }
@@ -49,24 +49,21 @@ impl Bank {
         self.folder.path().join("bank.db")
     }
 
-    /// The program, announcing its steps, and stopping at one, if so asked.
-    fn command(&self, steps: Option<&str>) -> Command {
+    fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_transfer"));
-        command.arg(self.path()).env_remove("TRANSFER_STEPS");
-        command.envs(steps.map(|steps| ("TRANSFER_STEPS", steps)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg(self.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    fn transfer(&self, steps: Option<&str>, order: &Order) -> Command {
-        let mut command = self.command(steps);
+    fn transfer(&self, order: &Order) -> Command {
+        let mut command = self.command();
         command.args([order.from, order.to, &order.cents.to_string(), "--key", &order.key]);
         command
     }
 
     /// Asks and hears the answer.
     fn ask(&self, order: &Order) -> String {
-        let output = self.transfer(None, order).output().unwrap();
+        let output = self.transfer(order).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{order:?}: {}, {said}", output.status);
         String::from_utf8(output.stdout).unwrap()
@@ -114,28 +111,12 @@ impl Order {
     }
 }
 
-/// Reads the announcement of the next step; none once the program has ended.
-fn next_step(stderr: &mut BufReader<ChildStderr>) -> Option<String> {
-    let mut line = String::new();
-    stderr.read_line(&mut line).unwrap();
-    line.strip_prefix("step ").map(|step| step.trim_end().to_owned())
-}
-
-/// SIGKILL; what it had answered until then.
-fn kill(mut child: Child) -> String {
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let mut said = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    said
-}
-
 #[test]
 fn it_announces_every_step_of_a_transfer() {
     let bank = Bank::new();
-    let output = bank.transfer(Some("all"), &Order::new("key-1")).output().unwrap();
-    let announced = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(announced.lines().collect::<Vec<_>>(), STEPS.map(|step| format!("step {step}")));
+    let mut victim = Victim::start(&mut bank.transfer(&Order::new("key-1")), "none").unwrap();
+    let announced: Vec<String> = std::iter::from_fn(|| victim.next_step()).collect();
+    assert_eq!(announced, STEPS);
 }
 
 #[test]
@@ -143,10 +124,9 @@ fn killed_at_any_step_a_transfer_is_whole_and_made_once() {
     let bank = Bank::new();
     for (step, number) in STEPS.into_iter().zip(1..) {
         let order = Order::new(step);
-        let mut child = bank.transfer(Some(step), &order).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        while next_step(&mut stderr).unwrap_or_else(|| panic!("it ended before {step}")) != step {}
-        let answered = kill(child);
+        let mut victim = Victim::start(&mut bank.transfer(&order), step).unwrap();
+        assert!(victim.comes_to(step), "it ended before {step}");
+        let answered = victim.kill().unwrap();
 
         let when = format!("killed at {step}");
         assert_eq!(answered, "", "{when}: nobody has heard of it");
@@ -170,7 +150,7 @@ fn killed_at_any_step_a_transfer_is_whole_and_made_once() {
 fn asked_by_many_at_once_a_transfer_is_made_once() {
     let bank = Bank::new();
     let order = Order::new("key-1");
-    let children: Vec<Child> = (0..8).map(|_| bank.transfer(None, &order).spawn().unwrap()).collect();
+    let children: Vec<Child> = (0..8).map(|_| bank.transfer(&order).spawn().unwrap()).collect();
     let outputs: Vec<_> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     for output in &outputs {
         assert!(output.status.success(), "{output:?}");
@@ -186,7 +166,7 @@ fn another_amount_under_the_same_key_is_refused() {
     let bank = Bank::new();
     let order = Order::new("key-1");
     bank.ask(&order);
-    let other = bank.transfer(None, &Order { cents: 501, ..order }).output().unwrap();
+    let other = bank.transfer(&Order { cents: 501, ..order }).output().unwrap();
     assert_eq!(other.status.code(), Some(3), "{other:?}");
     assert_eq!((bank.made("key-1"), bank.balance("bob")), (1, CENTS + 500));
 }
@@ -195,7 +175,7 @@ fn another_amount_under_the_same_key_is_refused() {
 fn a_refusal_is_an_answer_that_stays() {
     let bank = Bank::new();
     let order = Order { cents: CENTS + 1, ..Order::new("key-1") };
-    let refuse = || bank.transfer(None, &order).output().unwrap();
+    let refuse = || bank.transfer(&order).output().unwrap();
     let first = refuse();
     assert_eq!(first.status.code(), Some(1), "{first:?}");
     bank.ask(&Order { from: "cyd", to: "ann", ..Order::new("key-2") });
@@ -207,9 +187,8 @@ fn a_refusal_is_an_answer_that_stays() {
 
 #[test]
 fn killed_at_any_moment_transfers_are_whole_and_made_once() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let rounds = number("ONCEKEY_ROUNDS").unwrap_or(30);
-    let seed = number("ONCEKEY_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000_000_000));
+    let rounds = number("ONCEKEY_ROUNDS").unwrap().unwrap_or(30);
+    let seed = number("ONCEKEY_SEED").unwrap().unwrap_or_else(|| fastrand::u64(..1_000_000_000_000));
     println!("{rounds} rounds, ONCEKEY_SEED={seed}");
     let bank = Bank::new();
     // Two clients at once: one writes on while the other dies.
@@ -253,17 +232,13 @@ fn client(bank: &Bank, n: u64, kills: u64, mut random: Rng) -> Vec<Order> {
 
 /// Kills the program at a random moment after a random step; its answer, if it was out by then.
 fn ask_and_kill(bank: &Bank, order: &Order, random: &mut Rng) -> String {
-    let mut child = bank.transfer(Some("all"), order).spawn().unwrap();
-    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut victim = Victim::start(&mut bank.transfer(order), "none").unwrap();
     for _ in 0..random.usize(..=STEPS.len()) {
         // An answered transfer has fewer steps.
-        if next_step(&mut stderr).is_none() {
+        if victim.next_step().is_none() {
             break;
         }
     }
-    // From nothing to some milliseconds: within a step's work, the commit's flush above all.
-    for _ in 0..1_u32 << random.u32(..20) {
-        std::hint::spin_loop();
-    }
-    kill(child)
+    a_moment(random.u32(..20));
+    victim.kill().unwrap()
 }

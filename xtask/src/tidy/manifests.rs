@@ -15,12 +15,10 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
         &["oncekey-core", "oncekey-postgres", "oncekey-sqlite", "oncekey-conformance"],
         &["oncekey-testbed"],
     ),
+    ("oncekey-example-killed", &[], &[]),
     ("oncekey-example-own-backend", &["oncekey-core"], &["oncekey-conformance"]),
     ("oncekey-example-service-tests", &["oncekey-core"], &["oncekey-sqlite"]),
-    ("oncekey-example-transfer", &["oncekey-sqlite"], &[]),
-    ("oncekey-example-own-backend", &["oncekey-core"], &["oncekey-conformance"]),
-    ("oncekey-example-service-tests", &["oncekey-core", "oncekey-sqlite"], &[]),
-    ("oncekey-example-transfer", &["oncekey-core", "oncekey-sqlite"], &[]),
+    ("oncekey-example-transfer", &["oncekey-sqlite", "oncekey-example-killed"], &[]),
     ("xtask", &[], &[]),
 ];
 
