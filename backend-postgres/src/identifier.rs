@@ -60,9 +60,11 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as SQL writes it, in strings that hold no escapes.
+/// A text as SQL writes it. With a backslash it is in the one form that doesn't depend on whether the session
+/// takes a backslash for an escape (`standard_conforming_strings`).
 pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', r"\\")) } else { format!("'{quoted}'") }
 }
 
 #[cfg(test)]
@@ -74,6 +76,12 @@ mod tests {
         let table = Table::new("pub\"lic", "drop table x; --").unwrap();
         assert_eq!(table.quoted(), r#""pub""lic"."drop table x; --""#);
         assert_eq!(table.quoted_with("_meta"), r#""pub""lic"."drop table x; --_meta""#);
+    }
+
+    #[test]
+    fn a_text_is_quoted_whatever_it_holds() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"it's \'"), r"E'it''s \\'''");
     }
 
     #[test]
