@@ -61,6 +61,13 @@ impl Failure {
                 Some("57P03" | "53300" | "57P01" | "57P02" | "58000") => {
                     (Next::Retry, ErrorKind::Unavailable, format!("the server refuses: {database}"))
                 }
+                Some("08P01") if database.message().contains("startup parameter") => {
+                    (Next::Give, ErrorKind::Other, format!("the server refuses: {database}: {POOLER}"))
+                }
+                // Whatever a pooler says when it has no server to give: the server starts again, perhaps.
+                Some("08P01" | "08000" | "08001" | "08004" | "08006") => {
+                    (Next::Retry, ErrorKind::Unavailable, format!("the server refuses: {database}"))
+                }
                 _ => (Next::Give, ErrorKind::Other, format!("the server refuses: {database}")),
             },
             other => (Next::Retry, ErrorKind::Unavailable, format!("the server can't be reached: {other}")),
@@ -168,13 +175,7 @@ fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
         // The plan of a prepared statement no longer fits the table: a new connection prepares anew.
         "0A000" if text.contains("cached plan") => (ErrorKind::Unavailable, Next::Retry, Broken, text),
         // Prepared statements that come and go: a pooler hands each transaction another connection.
-        "26000" | "42P05" | "08P01" => {
-            let message = format!(
-                "{text}: is there a pooler in transaction mode before the server? Then say so, with \
-                 PostgresStoreBuilder::transaction_pooler"
-            );
-            (ErrorKind::Other, Next::Give, Broken, message)
-        }
+        "26000" | "42P05" | "08P01" => (ErrorKind::Other, Next::Give, Broken, format!("{text}: {POOLER}")),
         // The table or one of its columns, or its schema, isn't there.
         "42P01" | "42703" | "3F000" => {
             let message = format!(
@@ -195,6 +196,10 @@ fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
         _ => (ErrorKind::Other, Next::Isolate, Good, text),
     }
 }
+
+/// Of one that was not told of.
+const POOLER: &str = "is there a pooler in transaction mode before the server? Then say so, with \
+    PostgresStoreBuilder::transaction_pooler";
 
 /// Of a server that can't be written to.
 pub(crate) fn read_only() -> String {
