@@ -19,7 +19,7 @@ use oncekey_testbed::postgres::Server;
 
 pub const HOUR: Duration = Duration::from_secs(3_600);
 /// What ends at all ends within this: a bound for tests that would hang, and no time that is waited for.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// The server of the tests that neither stop nor fill it. It is this binary's own: roles and databases with
 /// settings of theirs are made on it.
@@ -39,14 +39,6 @@ pub fn database() -> String {
 /// The URL of an empty database.
 pub fn fresh_url() -> String {
     server().url(&database())
-}
-
-/// A store with its table there, in an empty database, and the database's URL.
-pub async fn fresh_store() -> (PostgresStore, String) {
-    let url = fresh_url();
-    let store = PostgresStore::connect(&url).await.unwrap();
-    store.ensure_schema().await.unwrap();
-    (store, url)
 }
 
 /// A connection of somebody else's.
@@ -93,6 +85,16 @@ pub fn request() -> ReserveRequest {
 
 pub fn answer(text: impl Into<String>) -> Completion {
     Completion::new(StoredResponse::new(200, "", text.into()))
+}
+
+/// A generator seeded from `ONCEKEY_SEED`, or anew; the seed is printed, for a failure to be replayed.
+pub fn random() -> fastrand::Rng {
+    let seed = std::env::var("ONCEKEY_SEED").map_or_else(
+        |_| fastrand::u64(..1_000_000_000_000),
+        |n| n.parse().expect("ONCEKEY_SEED is a number"),
+    );
+    println!("ONCEKEY_SEED={seed}");
+    fastrand::Rng::with_seed(seed)
 }
 
 #[track_caller]

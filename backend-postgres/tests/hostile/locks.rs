@@ -10,7 +10,8 @@ use oncekey_postgres::{
 };
 
 use crate::kit::{
-    answer, ask, eventually, fresh_url, granted, in_time, plain, request, request_with, reserve, slot, works,
+    answer, ask, eventually, fresh_url, granted, in_time, plain, request, request_with, reserve, run, slot,
+    works,
 };
 
 /// Far longer than a test: whoever waits for a lock doesn't answer before the lock is given back.
@@ -32,10 +33,10 @@ async fn impatient(url: &str) -> PostgresStore {
 /// Begins a transaction that holds the rows of these slots, which are there.
 async fn hold(url: &str, keys: &[String]) -> PgConnection {
     let mut holder = plain(url).await;
-    crate::kit::run(&mut holder, "BEGIN").await;
+    run(&mut holder, "BEGIN").await;
     for key in keys {
         let lock = format!("SELECT FROM oncekey_slots WHERE key = '{key}' FOR UPDATE");
-        crate::kit::run(&mut holder, lock).await;
+        run(&mut holder, lock).await;
     }
     holder
 }
@@ -43,14 +44,14 @@ async fn hold(url: &str, keys: &[String]) -> PgConnection {
 /// Begins a transaction that has inserted rows for these slots.
 async fn insert(url: &str, keys: &[String]) -> PgConnection {
     let mut holder = plain(url).await;
-    crate::kit::run(&mut holder, "BEGIN").await;
+    run(&mut holder, "BEGIN").await;
     for key in keys {
         let insert = format!(
             "INSERT INTO oncekey_slots VALUES (1, 1, now(), now() + interval '1 hour', now() + interval '2 hours', \
              NULL, '1 hour', 0, NULL, NULL, false, 'pending', 'take_over', 'test', '{key}', \
              decode(repeat('00', 32), 'hex'), decode(repeat('00', 16), 'hex'), NULL, NULL, NULL)"
         );
-        crate::kit::run(&mut holder, insert).await;
+        run(&mut holder, insert).await;
     }
     holder
 }
@@ -127,8 +128,8 @@ async fn reserves_wait_for_nobody_elses_insert() {
 async fn takeovers_wait_for_nobody_elses_row_lock() {
     let url = fresh_url();
     let store = patient(&url).await;
-    let (held, _) = keys("k");
-    for key in &held {
+    let (held, free) = keys("k");
+    for key in held.iter().chain(&free) {
         let grant = granted(reserve(&store, key).await);
         assert!(matches!(
             store.renew(&slot(key), &grant, &Renewal::hand_over()).await,
@@ -284,7 +285,7 @@ async fn a_commit_by_the_holder_is_what_waiting_calls_answer_from() {
         }
     })
     .await;
-    crate::kit::run(&mut holder, "COMMIT").await;
+    run(&mut holder, "COMMIT").await;
     // The holder's fingerprint is another one.
     let answer = in_time("the reserve", waiting).await.unwrap().unwrap();
     assert_eq!(answer, ReservationOutcome::Conflict);

@@ -11,8 +11,11 @@
     reason = "a test: its failure is a panic"
 )]
 
-#[path = "../common/mod.rs"]
-mod common;
-mod deployments;
+mod cancel;
 mod kit;
 mod locks;
+mod pooler;
+mod roles;
+mod sessions;
+mod standby;
+mod suite;
