@@ -1,15 +1,15 @@
 //! Whether a history has an order that the spec allows: [`check`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 
 use super::call::{Call, Tolerance};
 use super::expected::Expected;
 use super::names::Names;
-use super::record::{Slack, State, micros};
+use super::record::{Record, Slack, State, micros};
 use super::relation::ways;
 use super::story;
-use super::zone::Var;
+use super::zone::{Var, Zone};
 
 /// The states that [`check`] visits before it gives up, unless told otherwise. A history of the suite's
 /// own takes some thousands at most.
@@ -80,7 +80,7 @@ pub fn check(calls: &[Call], tolerance: Tolerance, budget: usize) -> Verdict {
         order: by_answer(calls),
         twins: twins(calls),
         done: Done(vec![0; calls.len().div_ceil(64)]),
-        visited: HashSet::new(),
+        visited: Visited::of(calls),
     };
     // By the answers that it explains: an unanswered call more explains nothing.
     let mut longest = (0, Vec::new(), State::unused());
@@ -100,15 +100,15 @@ pub fn check(calls: &[Call], tolerance: Tolerance, budget: usize) -> Verdict {
             continue;
         };
         search.done.insert(index);
-        if !search.visited.insert((search.done.clone(), after.clone())) {
+        if !search.visited.insert(&search.done, &after) {
             search.done.remove(index);
             continue;
         }
         if search.is_over() {
             return Verdict::Legal;
         }
-        if search.visited.len() > budget {
-            return Verdict::Undecided { states: search.visited.len() };
+        if search.visited.states > budget {
+            return Verdict::Undecided { states: search.visited.states };
         }
         prefix.push(index);
         frames.push(search.choices(&after));
@@ -129,7 +129,39 @@ struct Search<'a> {
     /// For each call without an answer, the last one before it that asked the same and has none either.
     twins: Vec<Option<usize>>,
     done: Done,
-    visited: HashSet<(Done, State)>,
+    visited: Visited,
+}
+
+/// The configurations that the search has been at. One leads nowhere if another did that explains as many answers
+/// with fewer unanswered calls, and knows no more.
+struct Visited {
+    unanswered: Done,
+    /// By the answers that are explained and the record: the unanswered calls that happened, and the zone.
+    been: HashMap<(Done, Record), Vec<(Done, Zone)>>,
+    states: usize,
+}
+
+impl Visited {
+    fn of(calls: &[Call]) -> Self {
+        let mut unanswered = Done(vec![0; calls.len().div_ceil(64)]);
+        (0..calls.len()).filter(|&index| calls[index].answered.is_none()).for_each(|i| unanswered.insert(i));
+        Self { unanswered, been: HashMap::new(), states: 0 }
+    }
+
+    /// Whether it is worth going on from here.
+    fn insert(&mut self, done: &Done, state: &State) -> bool {
+        let both = |of: fn(u64, u64) -> u64| {
+            Done(done.0.iter().zip(&self.unanswered.0).map(|(&done, &open)| of(done, open)).collect())
+        };
+        let (answered, open) = (both(|done, open| done & !open), both(|done, open| done & open));
+        let been = self.been.entry((answered, state.record.clone())).or_default();
+        if been.iter().any(|(fewer, zone)| fewer.is_within(&open) && state.zone.is_within(zone)) {
+            return false;
+        }
+        been.push((open, state.zone.clone()));
+        self.states += 1;
+        true
+    }
 }
 
 /// Which calls are in the prefix.
@@ -147,6 +179,10 @@ impl Done {
 
     fn remove(&mut self, index: usize) {
         self.0[index / 64] &= !(1 << (index % 64));
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(ours, theirs)| ours & !theirs == 0)
     }
 }
 
