@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use oncekey_conformance::history::Tolerance;
-use oncekey_postgres::sqlx::postgres::PgPoolOptions;
+use oncekey_postgres::sqlx::{self, postgres::PgPoolOptions};
 use oncekey_postgres::state::{Answer, Operation};
 use oncekey_postgres::{
     ClockOffset, IdempotencyStore, PostgresStore, PostgresStoreBuilder, Principal, Slot, StoreError,
@@ -52,6 +52,7 @@ impl Exchange {
 #[derive(Debug)]
 pub struct Bench {
     server: &'static Server,
+    session: String,
     table: String,
     pub builder: PostgresStoreBuilder,
     pub proxy: Proxy,
@@ -65,34 +66,24 @@ pub struct Bench {
 
 impl Bench {
     pub async fn open() -> Self {
-        Self::with("over", |builder| builder).await
+        Self::before(server()).await
     }
 
-    /// With a store through the proxy that is built otherwise, and whose sessions have this name.
-    pub async fn with(
-        session: &str,
-        build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
-    ) -> Self {
-        Self::before(server(), session, build).await
-    }
-
-    /// The same on another server.
-    pub async fn before(
-        server: &'static Server,
-        session: &str,
-        build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
-    ) -> Self {
+    /// On another server.
+    pub async fn before(server: &'static Server) -> Self {
         let (table, builder, offset) = table();
         let clean = builder.clone().connect_lazy(&server.url("postgres")).unwrap();
         clean.ensure_schema().await.unwrap();
         let proxy = Proxy::before(server.socket()).unwrap();
         // One connection: each call finds the one that the call before has left.
         let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+        let session = format!("over_{table}");
         let url = format!("{}?application_name={session}", server.url_by(proxy.address(), "postgres"));
         let pool = pool.connect_lazy(&url).unwrap();
-        let over = build(builder.clone()).from_pool(pool).await.unwrap();
+        let over = builder.clone().from_pool(pool).await.unwrap();
         Self {
             server,
+            session,
             table,
             builder,
             proxy,
@@ -105,12 +96,26 @@ impl Bench {
 
     /// One more store through the proxy, with a pool of its own and not connected yet.
     pub fn another(&self, build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder) -> PostgresStore {
-        build(self.builder.clone()).connect_lazy(&self.url("another")).unwrap()
+        build(self.builder.clone()).connect_lazy(&self.url()).unwrap()
     }
 
-    /// The server's URL through the proxy, for sessions of this name.
-    pub fn url(&self, session: &str) -> String {
-        format!("{}?application_name={session}", self.server.url_by(self.proxy.address(), "postgres"))
+    /// A store that shares the connection through the proxy, and gives up by this deadline. A call that brings the
+    /// connection where it is to be has more time than that.
+    pub async fn hasty(
+        &self,
+        deadline: Duration,
+        build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+    ) -> PostgresStore {
+        self.at_rest().await;
+        let builder = build(self.builder.clone().call_deadline(deadline));
+        let hasty = builder.from_pool(self.over.pool().clone()).await.unwrap();
+        self.at_rest().await;
+        hasty
+    }
+
+    /// The server's URL through the proxy.
+    pub fn url(&self) -> String {
+        self.server.url_by(self.proxy.address(), "postgres")
     }
 
     /// A slot that nobody used; all have names of one length.
@@ -132,17 +137,19 @@ impl Bench {
 
     /// Through the proxy. One try besides the last may have had its effect.
     pub async fn over(&self, slot: &Slot, operation: &Operation) -> Result<Answer, StoreError> {
-        let heard = self
-            .ledger
-            .call(Client { number: 1, store: &self.over, tries: Tries::One }, slot, operation)
-            .await;
+        let heard = self.by(&self.over, slot, operation).await;
         self.at_rest().await;
         heard
     }
 
-    /// The same, without waiting for a connection that may never come back.
-    pub async fn tried(&self, slot: &Slot, operation: &Operation) -> Result<Answer, StoreError> {
-        self.ledger.call(Client { number: 1, store: &self.over, tries: Tries::One }, slot, operation).await
+    /// By another store through the proxy.
+    pub async fn by(
+        &self,
+        store: &PostgresStore,
+        slot: &Slot,
+        operation: &Operation,
+    ) -> Result<Answer, StoreError> {
+        self.ledger.call(Client { number: 1, store, tries: Tries::One }, slot, operation).await
     }
 
     /// Past the proxy.
@@ -160,6 +167,23 @@ impl Bench {
         let operation = deed.stage(self, &slot).await.operation;
         let answer = self.over(&slot, &operation).await.unwrap();
         deed.right(&answer);
+    }
+
+    /// Returns when no session of the store through the proxy is left: the server ends one when it has carried out
+    /// what came in it.
+    pub async fn ended(&self) {
+        let begun = Instant::now();
+        while self.sessions().await > 0 {
+            assert!(begun.elapsed() < SLACK, "a session {} doesn't end", self.session);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The sessions of the store through the proxy.
+    pub async fn sessions(&self) -> i64 {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1";
+        let count = sqlx::query_scalar(count).bind(&self.session);
+        count.fetch_one(self.clean.pool()).await.unwrap()
     }
 
     /// How many bytes have come so far.

@@ -22,13 +22,33 @@ const SLOTS: usize = 3;
 #[derive(Debug)]
 pub struct Crowd {
     pub ledger: Ledger,
-    tries: Tries,
     lease: Duration,
     name: String,
     places: Mutex<Vec<Arc<Place>>>,
     next: AtomicU64,
     answers: AtomicU64,
     stop: AtomicBool,
+}
+
+/// Somebody of a crowd.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub store: PostgresStore,
+    /// The connections that it has made, where they are counted.
+    pub connections: Option<Arc<AtomicU64>>,
+}
+
+impl Member {
+    pub fn client(&self, number: usize) -> Client<'_> {
+        let tries = self.connections.as_deref().map_or(Tries::InTrouble, Tries::Connections);
+        Client { number, store: &self.store, tries }
+    }
+}
+
+impl From<PostgresStore> for Member {
+    fn from(store: PostgresStore) -> Self {
+        Self { store, connections: None }
+    }
 }
 
 /// A slot and what its clients know of it.
@@ -45,9 +65,9 @@ const CALLS: u64 = 24;
 
 impl Crowd {
     /// On slots that begin with `name`.
-    pub fn new(name: String, lease: Duration, ledger: Ledger, tries: Tries) -> Arc<Self> {
+    pub fn new(name: String, lease: Duration, ledger: Ledger) -> Arc<Self> {
         let (places, next, answers, stop) = Default::default();
-        let crowd = Self { ledger, tries, lease, name, places, next, answers, stop };
+        let crowd = Self { ledger, lease, name, places, next, answers, stop };
         crowd.places.lock().unwrap().extend((0..SLOTS).map(|_| crowd.fresh()));
         Arc::new(crowd)
     }
@@ -73,24 +93,24 @@ impl Crowd {
         self.stop.store(true, SeqCst);
     }
 
-    /// A client for each of `stores`, until [`Crowd::stop`].
-    pub fn start(self: &Arc<Self>, stores: &[PostgresStore], random: &mut Rng) -> JoinSet<()> {
+    /// All of `members` call, until [`Crowd::stop`].
+    pub fn start(self: &Arc<Self>, members: &[Member], random: &mut Rng) -> JoinSet<()> {
         let mut clients = JoinSet::new();
-        for (number, store) in stores.iter().enumerate() {
-            let (crowd, store, random) = (Arc::clone(self), store.clone(), random.fork());
-            clients.spawn(async move { crowd.client(number, &store, random).await });
+        for (number, member) in members.iter().enumerate() {
+            let (crowd, member, random) = (Arc::clone(self), member.clone(), random.fork());
+            clients.spawn(async move { crowd.client(member.client(number), random).await });
         }
         clients
     }
 
-    async fn client(&self, number: usize, store: &PostgresStore, mut random: Rng) {
+    async fn client(&self, client: Client<'_>, mut random: Rng) {
         let mut done = 0;
         while !self.stop.load(SeqCst) {
             let at = random.usize(..SLOTS);
             let place = Arc::clone(&self.places()[at]);
             done += 1;
-            let operation = place.draw(&mut random, self.lease, &format!("{number}.{done}"));
-            if let Some(answer) = self.until_answered(number, store, &place.slot, &operation).await {
+            let operation = place.draw(&mut random, self.lease, &format!("{}.{done}", client.number));
+            if let Some(answer) = self.until_answered(client, &place.slot, &operation).await {
                 self.answers.fetch_add(1, SeqCst);
                 place.hear(&answer);
                 // Little happens any more to what is completed.
@@ -103,14 +123,7 @@ impl Crowd {
     }
 
     /// Makes the call until it is answered, as every caller has to; none at the end of it all.
-    async fn until_answered(
-        &self,
-        number: usize,
-        store: &PostgresStore,
-        slot: &Slot,
-        operation: &Operation,
-    ) -> Option<Answer> {
-        let client = Client { number, store, tries: self.tries };
+    async fn until_answered(&self, client: Client<'_>, slot: &Slot, operation: &Operation) -> Option<Answer> {
         loop {
             match self.ledger.call(client, slot, operation).await {
                 Ok(answer) => return Some(answer),

@@ -96,7 +96,7 @@ async fn work(argument: &str) {
     let (round, seed, begun, url) = (word(), word(), word(), word());
     let mut random = Rng::with_seed(seed.parse().unwrap());
     let builder = PostgresStore::builder().schema("killed_client").connections(1);
-    let stores: Vec<_> = (0..CLIENTS).map(|_| builder.clone().connect_lazy(url).unwrap()).collect();
-    let crowd = Crowd::new(round.to_owned(), LEASE, Ledger::telling(begun.parse().unwrap()), Tries::None);
-    crowd.start(&stores, &mut random).join_all().await;
+    let members: Vec<_> = (0..CLIENTS).map(|_| builder.clone().connect_lazy(url).unwrap().into()).collect();
+    let crowd = Crowd::new(round.to_owned(), LEASE, Ledger::telling(begun.parse().unwrap()));
+    crowd.start(&members, &mut random).join_all().await;
 }

@@ -12,7 +12,7 @@ use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStore};
 use oncekey_testbed::postgres::Server;
 use oncekey_testbed::wait_until;
 
-use crate::crowd::{Acknowledged, Crowd};
+use crate::crowd::{Acknowledged, Crowd, Member};
 use crate::deed::LEASE;
 use crate::ledger::{Client, Ledger, Tries};
 use crate::rounds::{random, rounds};
@@ -43,14 +43,14 @@ async fn what_a_server_acknowledged_is_there_after_it_was_killed() {
         PostgresStore::builder().connections(1).call_deadline(deadline).connect_lazy(&url).unwrap()
     };
     let (patient, hasty) = (Duration::from_secs(60), Duration::from_millis(150));
-    let stores: Vec<_> = (0..CLIENTS).map(|n| store(if n % 2 == 0 { patient } else { hasty })).collect();
-    stores[0].ensure_schema().await.unwrap();
+    let members: Vec<Member> =
+        (0..CLIENTS).map(|n| store(if n % 2 == 0 { patient } else { hasty }).into()).collect();
+    members[0].store.ensure_schema().await.unwrap();
     let (mut acknowledged, mut down) = (Acknowledged::default(), Duration::ZERO);
     for round in 0..rounds {
         let what = format!("round {round}");
-        let crowd =
-            Crowd::new(what.replace(' ', "-"), LEASE, Ledger::new(ClockOffset::default()), Tries::InTrouble);
-        let mut clients = crowd.start(&stores, &mut random);
+        let crowd = Crowd::new(what.replace(' ', "-"), LEASE, Ledger::new(ClockOffset::default()));
+        let mut clients = crowd.start(&members, &mut random);
         let (answers, spins) = (random.u64(5..150), random.u32(..20_000));
         down += tokio::task::block_in_place(|| kill_after(&server, &crowd, answers, spins));
         crowd.stop();
@@ -58,7 +58,7 @@ async fn what_a_server_acknowledged_is_there_after_it_was_killed() {
             ended.unwrap_or_else(|error| panic!("{what}: {error}"));
         }
         for (slot, calls) in crowd.ledger.all() {
-            let last = Client { number: CLIENTS, store: &stores[0], tries: Tries::None };
+            let last = Client { number: CLIENTS, store: &members[0].store, tries: Tries::None };
             let found = crowd.ledger.call(last, &slot, &Operation::Lookup).await.unwrap();
             acknowledged.count(&what, &slot, &calls, &found);
         }

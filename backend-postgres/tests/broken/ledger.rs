@@ -35,19 +35,41 @@ pub struct Client<'a> {
     /// A lane of the drawing.
     pub number: usize,
     pub store: &'a PostgresStore,
-    pub tries: Tries,
+    pub tries: Tries<'a>,
 }
 
 /// Tries of a call besides the one that is answered. Each may have had its effect too, and is a call of the
 /// history that is open for ever (S9).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tries {
+#[derive(Clone, Copy, Debug)]
+pub enum Tries<'a> {
     None,
     One,
-    #[allow(dead_code, reason = "for crowds over connections that break")]
-    Two,
     /// One, if [`Ledger::trouble`] came while the call was under way.
     InTrouble,
+    /// One for each connection that was made meanwhile, counted here: a store of one connection makes a call again
+    /// on another one alone.
+    Connections(&'a AtomicU64),
+}
+
+impl Tries<'_> {
+    /// What has been counted so far.
+    fn count(self, troubles: &AtomicU64) -> u64 {
+        match self {
+            Self::None | Self::One => 0,
+            Self::InTrouble => troubles.load(SeqCst),
+            Self::Connections(count) => count.load(SeqCst),
+        }
+    }
+
+    /// How many there were since the count was this.
+    fn since(self, before: u64, troubles: &AtomicU64) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::One => 1,
+            Self::InTrouble => (self.count(troubles) - before).min(1),
+            Self::Connections(_) => self.count(troubles) - before,
+        }
+    }
 }
 
 impl Ledger {
@@ -121,29 +143,24 @@ impl Ledger {
         slot: &Slot,
         operation: &Operation,
     ) -> Result<Answer, StoreError> {
-        let troubles = self.troubles.load(SeqCst);
+        let before = client.tries.count(&self.troubles);
         let (operation, called) = (operation.clone(), self.before());
         let call = Call { client: client.number, operation, called, answered: None };
-        let last = self.write(slot, call.clone());
-        let others = match client.tries {
-            Tries::None => 0,
-            Tries::One | Tries::InTrouble => 1,
-            Tries::Two => 2,
-        };
-        let others: Vec<usize> = (0..others).map(|_| self.write(slot, call.clone())).collect();
+        let place = self.write(slot, call.clone());
         let heard = perform(client.store, slot, &call.operation).await;
-        let quiet = client.tries == Tries::InTrouble && self.troubles.load(SeqCst) == troubles;
-        let applied = !matches!(&heard, Err(error) if error.effect() == Effect::NotApplied);
         match &heard {
+            Err(error) if error.effect() == Effect::NotApplied => {
+                self.amend(slot, place, |_| None);
+                return heard;
+            }
+            Err(_) => {}
             Ok(answer) => {
                 let answered = Some((self.after(), answer.clone()));
-                self.amend(slot, last, |call| Some(Call { answered, ..call }));
+                self.amend(slot, place, |call| Some(Call { answered, ..call }));
             }
-            Err(_) if applied => {}
-            Err(_) => self.amend(slot, last, |_| None),
         }
-        if quiet || !applied {
-            others.into_iter().for_each(|other| self.amend(slot, other, |_| None));
+        for _ in 0..client.tries.since(before, &self.troubles) {
+            self.write(slot, call.clone());
         }
         heard
     }
@@ -197,14 +214,26 @@ impl Ledger {
                 Verdict::Legal => {}
                 Verdict::Illegal(why) => panic!("{what}: slot {}: {why}", slot.key()),
                 Verdict::Undecided { states } => panic!(
-                    "{what}: slot {}: no verdict on {} calls after {states} states, so nothing is known",
+                    "{what}: slot {}: no verdict after {states} states, so nothing is known:\n{}",
                     slot.key(),
-                    calls.len()
+                    calls.iter().map(told).collect::<String>(),
                 ),
             }
         }
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// A call as it is told to another process.
+fn told(call: &Call) -> String {
+    let heard = call.answered.as_ref().map(|(at, answer)| format!("{} {}", at.order, line::answer(answer)));
+    format!(
+        "{} {} {} -> {}\n",
+        call.client,
+        call.called.order,
+        line::operation(&call.operation),
+        heard.unwrap_or_default()
+    )
 }
 
 fn moved(now: u64, by: i64) -> Duration {

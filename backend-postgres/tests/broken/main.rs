@@ -1,10 +1,8 @@
-//! The store over a broken wire and through kills: connections cut at drawn bytes,
-//! a server that is stopped, a server and clients that are killed. Whatever was heard is judged by
+//! The store over a broken wire and through kills: connections cut at every byte, requests that arrive late,
+//! black holes, a server that is stopped, a server and clients that are killed. Whatever was heard is judged by
 //! the suite's own checker of histories.
 
 #![allow(
-    dead_code,
-    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -16,8 +14,10 @@
 mod bench;
 mod crowd;
 mod deed;
+mod hole;
 mod killed_client;
 mod killed_server;
+mod late;
 mod ledger;
 mod line;
 mod rounds;

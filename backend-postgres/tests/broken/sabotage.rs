@@ -10,7 +10,7 @@ use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
 use oncekey_testbed::proxy::{Ending, Proxy};
 
 /// Longer than a call is tried, where a network is silent for long.
-pub const SILENCE: Duration = Duration::from_millis(1_300);
+pub const SILENCE: Duration = Duration::from_millis(2_300);
 
 /// Breaks the connections of a proxy.
 #[derive(Clone, Debug)]

@@ -6,18 +6,21 @@ use std::time::{Duration, Instant};
 use oncekey_conformance::history::Tolerance;
 use oncekey_postgres::state::{Answer, Operation};
 use oncekey_postgres::{
-    ClockOffset, Entry, IdempotencyStore, PostgresStore, ReservationOutcome, Slot, Timestamp, Token,
+    ClockOffset, Effect, Entry, IdempotencyStore, PostgresStore, ReservationOutcome, Slot, Timestamp, Token,
 };
 use oncekey_testbed::postgres::Server;
 use oncekey_testbed::proxy::Direction::ToClient;
 use oncekey_testbed::wait_until;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::JoinSet;
 
 use crate::bench::{Bench, SLACK};
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Member};
 use crate::deed::{Deed, LEASE, granted, reserve, reserve_for};
-use crate::ledger::{Ledger, Tries};
+use crate::ledger::{Client, Ledger, Tries};
 use crate::rounds::{random, rounds};
+
+const DEADLINE: Duration = Duration::from_millis(250);
 
 /// A server for one of these tests at a time.
 async fn alone() -> (&'static Server, MutexGuard<'static, ()>) {
@@ -25,6 +28,38 @@ async fn alone() -> (&'static Server, MutexGuard<'static, ()>) {
     static IN_USE: Mutex<()> = Mutex::const_new(());
     let guard = IN_USE.lock().await;
     (SERVER.get_or_init(|| Server::builder().setting("fsync", "off").start().unwrap()), guard)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_a_server_that_stands_still_hear_it_by_their_deadline() {
+    let (server, _guard) = alone().await;
+    for deed in Deed::ALL {
+        let bench = Bench::before(server).await;
+        bench.warm(deed).await;
+        let (slot, other) = (bench.slot(), bench.slot());
+        let operation = deed.stage(&bench, &slot).await.operation;
+        let unconnected = bench.builder.clone().call_deadline(DEADLINE);
+        let unconnected = unconnected.connect_lazy(&server.url("postgres")).unwrap();
+        let hasty = bench.hasty(DEADLINE, |builder| builder).await;
+
+        server.stop();
+        let begun = Instant::now();
+        let new = Client { number: 2, store: &unconnected, tries: Tries::None };
+        let fresh = reserve(Token::fresh());
+        let (sent, unsent) =
+            tokio::join!(bench.by(&hasty, &slot, &operation), bench.ledger.call(new, &other, &fresh));
+        let took = begun.elapsed();
+        server.cont();
+
+        assert!(took < DEADLINE + SLACK, "{deed:?}: {took:?}");
+        let (sent, unsent) = (sent.expect_err("nobody answers"), unsent.expect_err("nobody answers"));
+        assert!(sent.is_retryable() && unsent.is_retryable(), "{deed:?}: {sent}; {unsent}");
+        assert_eq!((sent.effect(), unsent.effect()), (Effect::Unknown, Effect::NotApplied), "{deed:?}");
+        // FAULTS 27: the server carries out what its client has given up.
+        deed.right(&bench.clean(&slot, &operation).await);
+        bench.clean(&slot, &reserve(Token::fresh())).await;
+        bench.settle(&format!("{deed:?} on a server that stood still"));
+    }
 }
 
 /// R10. What was written in time comes when its lease is over.
@@ -35,11 +70,13 @@ async fn alone() -> (&'static Server, MutexGuard<'static, ()>) {
 /// ```
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_that_was_longer_on_its_way_than_its_lease_comes_renewed_or_not_at_all() {
+    let mut all = JoinSet::new();
     for deed in [Deed::Fresh, Deed::TakeOver, Deed::Retry, Deed::Again] {
         for superseded in [false, true] {
-            long_on_its_way(deed, superseded).await;
+            all.spawn(long_on_its_way(deed, superseded));
         }
     }
+    all.join_all().await;
 }
 
 async fn long_on_its_way(deed: Deed, superseded: bool) {
@@ -56,7 +93,7 @@ async fn long_on_its_way(deed: Deed, superseded: bool) {
     let staged = end_of_lease(&bench, &slot).await;
     bench.proxy.hold_after(ToClient, before);
     let caller = async {
-        let heard = bench.over(&slot, &reserve_for(Duration::from_millis(700), token)).await;
+        let heard = bench.over(&slot, &reserve_for(Duration::from_millis(1_500), token)).await;
         (heard.unwrap_or_else(|error| panic!("{what}: {error}")), bench.clean.lookup(&slot).await.unwrap())
     };
     let network = async {
@@ -126,13 +163,13 @@ async fn there_is_one_holder_at_a_time_through_stops_that_outlast_leases() {
     let (server, _guard) = alone().await;
     let builder = PostgresStore::builder().connections(1);
     let url = server.url("postgres");
-    let stores: Vec<_> = (0..4).map(|_| builder.clone().connect_lazy(&url).unwrap()).collect();
-    stores[0].ensure_schema().await.unwrap();
+    let members: Vec<Member> = (0..4).map(|_| builder.clone().connect_lazy(&url).unwrap().into()).collect();
+    members[0].store.ensure_schema().await.unwrap();
     let (lease, stop) = (Duration::from_millis(500), Duration::from_millis(1_300));
     for round in 0..rounds {
         let ledger = Ledger::new(ClockOffset::default());
-        let crowd = Crowd::new(format!("{round}"), lease, ledger, Tries::InTrouble);
-        let mut clients = crowd.start(&stores, &mut random);
+        let crowd = Crowd::new(format!("{round}"), lease, ledger);
+        let mut clients = crowd.start(&members, &mut random);
         let wait = |answers| {
             let look = || match crowd.answers() {
                 n if n >= answers => Ok(()),
@@ -141,15 +178,17 @@ async fn there_is_one_holder_at_a_time_through_stops_that_outlast_leases() {
             tokio::task::block_in_place(|| wait_until("answers to the crowd", SLACK * 6, look)).unwrap();
         };
         wait(random.u64(5..100));
+        // Whoever calls before the server goes on may be granted what is over, and ask again (R10).
         crowd.ledger.trouble();
         server.stop();
+        crowd.ledger.trouble();
         // Time is all that this waits for: nothing else goes on.
         let begun = Instant::now();
         let over = || if begun.elapsed() >= stop { Ok(()) } else { Err(String::new()) };
         tokio::task::block_in_place(|| wait_until("the end of the stop", SLACK, over)).unwrap();
+        crowd.ledger.trouble();
         server.cont();
         wait(crowd.answers() + 60);
-        crowd.ledger.trouble();
         crowd.stop();
         while let Some(ended) = clients.join_next().await {
             ended.unwrap();

@@ -1,19 +1,27 @@
 //! The suite over a wire: its cases of calls that fail, on connections that break; its races and histories, on
-//! connections that are slow.
+//! connections that are slow. And a crowd of our own, on connections that break all the time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use fastrand::Rng;
+use oncekey_conformance::history::Tolerance;
 use oncekey_conformance::{
-    BoxError, Capabilities, Capability, Case, Harness, Level, Namespace, Options, ShiftTime, TimeControl,
-    Verdict, cases, run,
+    BoxError, Capabilities, Capability, Case, Faults as _, Harness, Level, Namespace, Options, ShiftTime,
+    TimeControl, Verdict, cases, run,
 };
+use oncekey_postgres::sqlx::postgres::PgPoolOptions;
 use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStoreBuilder, async_trait};
 use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
 use oncekey_testbed::proxy::Proxy;
+use oncekey_testbed::wait_until;
 
-use crate::bench::{server, table};
+use crate::bench::{SLACK, server, table};
+use crate::crowd::{Crowd, Member};
+use crate::deed::LEASE;
+use crate::ledger::Ledger;
+use crate::rounds::{random, rounds};
 use crate::sabotage::{SILENCE, Saboteur};
 
 /// Stores behind a proxy. Each byte comes a little late; none is lost unless the case says so.
@@ -38,7 +46,7 @@ impl ShiftTime for Clock {
 fn impatient(builder: PostgresStoreBuilder) -> PostgresStoreBuilder {
     builder
         .lock_timeout(Duration::from_millis(200))
-        .statement_deadline(Duration::from_millis(400))
+        .statement_deadline(Duration::from_millis(700))
         .call_deadline(SILENCE - Duration::from_millis(300))
 }
 
@@ -99,4 +107,54 @@ fn the_suites_races_and_histories_hold_on_slow_connections() {
             && !needs_faults(case)
             && !case.needs.contains(&Capability::Wake)
     });
+}
+
+/// A member of a crowd with one connection at a time, counted.
+async fn member(builder: PostgresStoreBuilder, url: &str) -> Member {
+    let connections = Arc::new(AtomicU64::new(0));
+    let counts = Arc::clone(&connections);
+    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool = pool.after_connect(move |_, _| {
+        counts.fetch_add(1, SeqCst);
+        Box::pin(std::future::ready(Ok(())))
+    });
+    let pool = pool.connect_lazy(url).unwrap();
+    loop {
+        // One that is so hasty may need some tries.
+        match builder.clone().from_pool(pool.clone()).await {
+            Ok(store) => return Member { store, connections: Some(connections) },
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_crowd_hears_over_connections_that_break_has_an_order() {
+    let (mut random, rounds) = (random(), rounds(6));
+    let (_, builder, _) = table();
+    let proxy = Arc::new(Proxy::before(server().socket()).unwrap());
+    let url = server().url_by(proxy.address(), "postgres");
+    builder.clone().connect_lazy(&url).unwrap().ensure_schema().await.unwrap();
+    let very = impatient(builder.clone()).call_deadline(Duration::from_millis(30));
+    let mut members = Vec::new();
+    for builder in [builder.clone(), impatient(builder.clone()), impatient(builder), very] {
+        members.push(member(builder, &url).await);
+    }
+    let saboteur = Saboteur::before(proxy, random.fork());
+    for round in 0..rounds {
+        let crowd = Crowd::new(format!("{round}"), LEASE, Ledger::new(ClockOffset::default()));
+        saboteur.begin();
+        let mut clients = crowd.start(&members, &mut random);
+        let look = || match crowd.answers() {
+            200.. => Ok(()),
+            n => Err(format!("{n} answers")),
+        };
+        tokio::task::block_in_place(|| wait_until("answers to the crowd", 12 * SLACK, look)).unwrap();
+        saboteur.end();
+        crowd.stop();
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+        crowd.ledger.settle(&format!("round {round}"), Tolerance::COARSE);
+    }
 }

@@ -160,3 +160,56 @@ async fn first_call(bench: &Bench, deed: Deed) -> Exchange {
     bench.proxy.reset();
     whole
 }
+
+/// It isn't made again inside when its effect is unknown: sent twice, it could delete more than it was asked to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collection_that_is_cut_deletes_no_more_than_it_was_asked_to() {
+    let bench = Bench::open().await;
+    let (live, token) = (bench.slot(), Token::fresh());
+    let grant = granted(&bench.clean(&live, &reserve(token)).await);
+    // Three expire and two may go, by a call that is cut after so many bytes.
+    let cut_at = async |cut: Option<(Direction, u64)>| {
+        for _ in 0..3 {
+            bench.clean(&bench.slot(), &brief(Token::fresh())).await;
+        }
+        bench.ledger.advance(EXPIRED);
+        if let Some((direction, n)) = cut {
+            bench.proxy.cut_after(direction, n, ending(n));
+        }
+        let heard = collect(&bench, 2).await;
+        let what = format!("cut {cut:?}");
+        if let Err(error) = &heard {
+            assert_eq!(error.effect(), Effect::Unknown, "{what}: {error}");
+            // A request that arrived whole is carried out a moment later.
+            bench.ended().await;
+        }
+        let left = bench.clean.stats().await.unwrap().expired;
+        match &heard {
+            Ok(deleted) => assert_eq!((*deleted, left), (2, 1), "{what}"),
+            Err(_) => assert!(left == 1 || left == 3, "{what}: {left} of 3 are left"),
+        }
+        let rest = bench.clean.garbage_collect(NonZeroU32::MAX).await.unwrap();
+        assert_eq!((rest, bench.clean.stats().await.unwrap().expired), (left, 0), "{what}");
+        // What was cut behind its answer fails once more; then the connection knows the statement again.
+        let _ = collect(&bench, 2).await;
+        assert_eq!(collect(&bench, 2).await.unwrap(), 0, "{what}");
+    };
+    cut_at(None).await;
+    let before = bench.seen();
+    collect(&bench, 2).await.unwrap();
+    let exchange = bench.seen().since(before);
+    for (direction, bytes) in [(ToServer, exchange.requests), (ToClient, exchange.answers)] {
+        for n in 0..=bytes {
+            let cuts = bench.proxy.cuts();
+            cut_at(Some((direction, n))).await;
+            assert_eq!(bench.proxy.cuts(), cuts + 1, "cut {direction:?} at {n}: it wasn't cut");
+        }
+    }
+    assert_eq!(granted(&bench.clean(&live, &reserve(token)).await).fence, grant.fence);
+}
+
+async fn collect(bench: &Bench, limit: u32) -> Result<u64, StoreError> {
+    let deleted = bench.over.garbage_collect(NonZeroU32::new(limit).unwrap()).await;
+    bench.at_rest().await;
+    deleted
+}
