@@ -37,6 +37,35 @@ const PROOFS: &[Proof] = &[
         rounds: Rounds::Inside(1000),
     },
     Proof {
+        name: "postgres-server",
+        what: "kill -9 of a PostgreSQL server under clients that do anything",
+        test: &["-p", "oncekey-postgres", "--test", "broken", "killed_server::", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(500),
+    },
+    Proof {
+        name: "postgres-client",
+        what: "kill -9 of a process of clients of a PostgreSQL server, and others in their place",
+        test: &["-p", "oncekey-postgres", "--test", "broken", "killed_client::", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(500),
+    },
+    Proof {
+        name: "postgres-wire",
+        what: "connections to PostgreSQL that are cut behind every byte of every call",
+        test: &["-p", "oncekey-postgres", "--test", "broken", "wire::", "--", "--nocapture"],
+        // More places than any exchange has bytes.
+        env: &[("ONCEKEY_ROUNDS", "100000")],
+        rounds: Rounds::None,
+    },
+    Proof {
+        name: "postgres-crowd",
+        what: "clients of PostgreSQL that do anything, over connections that break all the time",
+        test: &["-p", "oncekey-postgres", "--test", "broken", "suite::what_a_crowd", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(500),
+    },
+    Proof {
         name: "exec",
         what: "kill -9 of `oncekey exec` at any moment",
         test: &["-p", "oncekey-cli", "--test", "program", "rounds::", "--", "--nocapture"],
@@ -87,7 +116,7 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<bool, String> {
             Long("rounds") => rounds = Some(number(&mut args)?),
             Long("list") => {
                 for Proof { name, what, .. } in PROOFS {
-                    println!("{name:<8} {what}");
+                    println!("{name:<15} {what}");
                 }
                 return Ok(true);
             }
@@ -140,9 +169,9 @@ fn prove(proof: &Proof, seed: u64, asked: Option<u64>) -> Result<u64, String> {
 fn figure(proof: &Proof, took: Duration, result: &Result<u64, String>) -> String {
     let (took, name, what) = (took.as_secs_f64(), proof.name, proof.what);
     match (result, &proof.rounds) {
-        (Ok(_), Rounds::None) => format!("{took:>8.1} s  ok      {name:<8} {what}"),
-        (Ok(rounds), _) => format!("{took:>8.1} s  ok      {name:<8} {rounds} rounds: {what}"),
-        (Err(why), _) => format!("{took:>8.1} s  FAILED  {name:<8} {why}"),
+        (Ok(_), Rounds::None) => format!("{took:>8.1} s  ok      {name:<15} {what}"),
+        (Ok(rounds), _) => format!("{took:>8.1} s  ok      {name:<15} {rounds} rounds: {what}"),
+        (Err(why), _) => format!("{took:>8.1} s  FAILED  {name:<15} {why}"),
     }
 }
 
