@@ -134,7 +134,7 @@ impl IdempotencyAdmin for PostgresStore {
             Resolution::Release => &statements.resolve_release,
         };
         let (at, asked) = (slot.clone(), resolution.clone());
-        let lock_timeout = self.inner().bounds.lock_timeout.clone();
+        let lock_timeout = self.inner().bounds.patiently();
         let bind = move |micros| {
             let mut arguments = PgArguments::default();
             arguments.add(at.principal().as_str())?;
@@ -171,7 +171,7 @@ impl IdempotencyAdmin for PostgresStore {
     async fn purge(&self, slot: &Slot, fence: Fence) -> Result<bool, StoreError> {
         const NAME: &str = "purge";
         let at = slot.clone();
-        let lock_timeout = self.inner().bounds.lock_timeout.clone();
+        let lock_timeout = self.inner().bounds.patiently();
         let bind = move |_| {
             let mut arguments = PgArguments::default();
             arguments.add(at.principal().as_str())?;

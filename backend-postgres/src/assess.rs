@@ -66,7 +66,7 @@ pub(crate) async fn findings(link: &Link, deadline: Instant) -> Result<Vec<Findi
     let Ok(rows) = timeout_at(deadline, sqlx::raw_sql(ASSESS).fetch_all(&mut *connection)).await else {
         // It has half an exchange on it.
         drop(connection.detach());
-        return Err(too_late(NAME, Effect::NotApplied));
+        return Err(too_late(NAME, Effect::NotApplied, None));
     };
     let rows = rows.map_err(|error| failed(Failure::of(error).not_applied()))?;
     let text = |row: &PgRow, column| {

@@ -8,8 +8,11 @@ use oncekey_core::Slot;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use crate::error::Failure;
+
 /// How long a slot that was locked is kept out of batches after its last lock timeout.
 const REMEMBERED: Duration = Duration::from_secs(5);
+
 /// How the calls of all lanes are bounded.
 #[derive(Debug)]
 pub(crate) struct Bounds {
@@ -25,14 +28,31 @@ pub(crate) struct Bounds {
     /// Statements at a time that wait for a locked slot as long as a call does.
     pub(crate) patient: Semaphore,
     /// How long a batch waits for one lock.
-    pub(crate) batch_lock_timeout: String,
+    pub(crate) batch_lock_timeout: Duration,
     /// How long a single call does.
-    pub(crate) lock_timeout: String,
+    pub(crate) lock_timeout: Duration,
     /// Slots that were locked a short while ago, and until when they go alone.
     pub(crate) locked: Mutex<HashMap<Slot, Instant>>,
+    /// What went wrong last and may pass, until something goes well: for whoever gives up meanwhile.
+    pub(crate) trouble: Mutex<Option<String>>,
 }
 
 impl Bounds {
+    /// The lock timeout of a batch, as a statement takes it.
+    pub(crate) fn briefly(&self) -> String {
+        millis(self.batch_lock_timeout)
+    }
+
+    /// That of a single call.
+    pub(crate) fn patiently(&self) -> String {
+        millis(self.lock_timeout)
+    }
+
+    /// That of a single call which has waited since then: what is left, and at least what a batch has.
+    pub(crate) fn the_rest_since(&self, begun: Instant) -> String {
+        millis(self.lock_timeout.saturating_sub(begun.elapsed()).max(self.batch_lock_timeout))
+    }
+
     pub(crate) fn is_locked(&self, slot: &Slot) -> bool {
         let mut locked = held(&self.locked);
         if locked.is_empty() {
@@ -54,6 +74,25 @@ impl Bounds {
             locked.remove(slot);
         }
     }
+}
+
+impl Bounds {
+    pub(crate) fn failed(&self, failure: &Failure) {
+        *held(&self.trouble) = Some(failure.to_string());
+    }
+
+    pub(crate) fn went_well(&self) {
+        *held(&self.trouble) = None;
+    }
+
+    pub(crate) fn trouble(&self) -> Option<String> {
+        held(&self.trouble).clone()
+    }
+}
+
+/// As a setting of the server's: 0 would be no timeout at all.
+fn millis(d: Duration) -> String {
+    d.as_millis().max(1).to_string()
 }
 
 /// A lock that outlives a panic of its holder: what it guards is whole between any two statements.

@@ -274,9 +274,10 @@ impl PostgresStoreBuilder {
             runners,
             singles: Semaphore::new(singles),
             patient: Semaphore::new(PATIENT),
-            batch_lock_timeout: millis(self.batch_lock_timeout.min(self.lock_timeout)),
-            lock_timeout: millis(self.lock_timeout),
+            batch_lock_timeout: self.batch_lock_timeout.min(self.lock_timeout),
+            lock_timeout: self.lock_timeout,
             locked: std::sync::Mutex::default(),
+            trouble: std::sync::Mutex::default(),
         });
         let settings = Settings {
             limits: self.limits,
@@ -310,15 +311,10 @@ async fn look(link: &Link, layout: &Layout, deadline: Instant) -> Result<(), Sto
     let Ok(found) = timeout_at(deadline, schema::found(&mut connection, layout)).await else {
         // It has half an exchange on it.
         drop(connection.detach());
-        return Err(too_late(NAME, Effect::NotApplied));
+        return Err(too_late(NAME, Effect::NotApplied, None));
     };
     match found.map_err(|failure| failure.into_error(NAME, Effect::NotApplied))? {
         Found::Version(version) if version > schema::VERSION => Err(schema::newer(version)),
         Found::Version(_) | Found::Nothing => Ok(()),
     }
-}
-
-/// As a setting of the server's: 0 would be no timeout at all.
-fn millis(d: Duration) -> String {
-    d.as_millis().max(1).to_string()
 }

@@ -15,7 +15,7 @@ use crate::error::{Connection, Failure};
 use crate::statements::Sql;
 
 /// How long whoever connects waits before it looks whether anybody still wants it.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The server and how to talk to it. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -116,8 +116,8 @@ impl Link {
     /// A connection, by `until`.
     pub(crate) async fn connection(&self, until: Instant) -> Result<PoolConnection<Postgres>, Failure> {
         match timeout_at(until, self.pool.acquire()).await {
+            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Err(self.no_connection_yet()),
             Ok(acquired) => acquired.map_err(Failure::no_connection),
-            Err(_) => Err(Failure::no_connection(sqlx::Error::PoolTimedOut)),
         }
     }
 
@@ -125,16 +125,28 @@ impl Link {
     /// longer than a look to be reached: a connection that is given up half-way each time never comes.
     pub(crate) async fn connection_while(
         &self,
-        wanted: impl Fn() -> bool,
+        wanted: impl Fn(&Failure) -> bool,
     ) -> Result<PoolConnection<Postgres>, Failure> {
         let mut connecting = pin!(self.connection(Instant::now() + self.statement_deadline));
         loop {
-            match timeout(LOOK, &mut connecting).await {
-                Ok(connected) => return connected,
-                Err(_) if wanted() => {}
-                Err(_) => return Err(Failure::no_connection(sqlx::Error::PoolTimedOut)),
+            if let Ok(connected) = timeout(LOOK, &mut connecting).await {
+                return connected;
+            }
+            let so_far = self.no_connection_yet();
+            if !wanted(&so_far) {
+                return Err(so_far);
             }
         }
+    }
+
+    fn no_connection_yet(&self) -> Failure {
+        let (size, idle) = (usize::try_from(self.pool.size()).unwrap_or(usize::MAX), self.pool.num_idle());
+        Failure::no_connection_yet(size.saturating_sub(idle), self.pool.options().get_max_connections())
+    }
+
+    /// Whether somebody may wait for the connection that one has: none is idle, and no more may be made.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.pool.num_idle() == 0 && self.pool.size() >= self.pool.options().get_max_connections()
     }
 
     /// Runs one statement in a transaction of its own, and closes the connection where it may not be used

@@ -1,6 +1,8 @@
 //! What a failure of the driver means: what kind of thing it is, whether the statement may have had an
 //! effect, and whether it is worth another try.
 
+use std::fmt;
+
 use oncekey_core::{Effect, ErrorKind, StoreError};
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
@@ -50,7 +52,7 @@ impl Failure {
     pub(crate) fn no_connection(error: sqlx::Error) -> Self {
         let (next, kind, message) = match &error {
             sqlx::Error::PoolTimedOut => {
-                (Next::Retry, ErrorKind::Timeout, "no connection of the pool was free in time".to_owned())
+                (Next::Retry, ErrorKind::Timeout, "the pool had no connection in time".to_owned())
             }
             sqlx::Error::PoolClosed => (Next::Give, ErrorKind::Unavailable, "the pool is closed".to_owned()),
             sqlx::Error::Io(io) => {
@@ -73,6 +75,17 @@ impl Failure {
             other => (Next::Retry, ErrorKind::Unavailable, format!("the server can't be reached: {other}")),
         };
         Self::new(kind, Effect::NotApplied, next, Connection::Broken, message).because(error)
+    }
+
+    /// None in time, of a pool that has `used` of `most` in use. The driver tries again and again inside to
+    /// reach a server that refuses, and doesn't say so.
+    pub(crate) fn no_connection_yet(used: usize, most: u32) -> Self {
+        let mut failure = Self::no_connection(sqlx::Error::PoolTimedOut);
+        failure.message = format!(
+            "no connection could be had in time, with {used} of the pool's {most} in use or being made: is the \
+             pool too small, the server down, or at its max_connections?"
+        );
+        failure
     }
 
     /// The statement's own deadline passed. The server may apply it yet.
@@ -157,6 +170,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 /// An ERROR of the server by its SQLSTATE. Nothing of its statement was applied.
 fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
     use Connection::{Broken, Good};
@@ -213,10 +232,15 @@ pub(crate) fn gone(operation: &'static str, effect: Effect) -> StoreError {
     StoreError::new(ErrorKind::Unavailable, operation, effect, "the runtime that ran the statement shut down")
 }
 
-pub(crate) fn too_late(operation: &'static str, effect: Effect) -> StoreError {
-    let message = match effect {
-        Effect::NotApplied => "nothing could be sent within the call's deadline",
-        Effect::Unknown => "no answer came within the call's deadline",
+/// The call's deadline passed; `trouble` is what went wrong last, if anything did.
+pub(crate) fn too_late(operation: &'static str, effect: Effect, trouble: Option<&str>) -> StoreError {
+    let mut message = match effect {
+        Effect::NotApplied => "nothing could be sent within the call's deadline".to_owned(),
+        Effect::Unknown => "no answer came within the call's deadline".to_owned(),
     };
+    if let Some(trouble) = trouble {
+        message.push_str(": ");
+        message.push_str(trouble);
+    }
     StoreError::new(ErrorKind::Timeout, operation, effect, message)
 }

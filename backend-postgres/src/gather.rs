@@ -18,6 +18,8 @@
 //! batches. A slot that was locked is remembered for a while: its calls don't join a batch, so that an open
 //! transaction on one slot holds up no other.
 
+mod single;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -135,7 +137,10 @@ impl<O: Operation> Lane<O> {
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Refused::Failed(gone(name, progress.effect()))),
-            Err(_) => Err(Refused::Failed(too_late(name, progress.effect()))),
+            Err(_) => {
+                let trouble = self.0.bounds.trouble();
+                Err(Refused::Failed(too_late(name, progress.effect(), trouble.as_deref())))
+            }
         }
     }
 }
@@ -151,14 +156,16 @@ impl<O: Operation> Shared<O> {
         }
     }
 
-    /// Whether somebody waits.
-    fn is_awaited(&self) -> bool {
+    /// Whether somebody waits, for whom there is no connection yet.
+    fn is_awaited(&self, so_far: &Failure) -> bool {
+        self.bounds.failed(so_far);
         held(&self.queue).waiting.iter().any(|call| !call.reply.is_closed())
     }
 
     /// Takes what waits, up to the bounds, in the order of the slots. The second of two calls for one slot
-    /// waits for the next batch: a statement changes a row once.
-    fn take(&self) -> Vec<Call<O>> {
+    /// waits for the next batch: a statement changes a row once. One for a slot that has turned out to be locked
+    /// meanwhile goes alone.
+    fn take(self: &Arc<Self>) -> Vec<Call<O>> {
         let mut queue = held(&self.queue);
         let mut batch: Vec<Call<O>> = Vec::new();
         let mut bytes = 0;
@@ -170,6 +177,10 @@ impl<O: Operation> Shared<O> {
             }
             let Some(next) = queue.waiting.pop_front() else { break };
             if next.reply.is_closed() {
+                continue;
+            }
+            if self.bounds.is_locked(&next.slot) {
+                tokio::spawn(Arc::clone(self).single(next));
                 continue;
             }
             bytes += weight;
@@ -219,59 +230,6 @@ impl<O: Operation> Shared<O> {
         let (found, connection) = self.link.run(connection, sql, arguments).await?;
         Ok((operation.read(&rows, &found), connection))
     }
-
-    /// A call by itself, beside the batches, made again until it is answered, or nobody waits for it.
-    async fn single(self: Arc<Self>, call: Call<O>) {
-        let bounds = &self.bounds;
-        let mut failures = 0;
-        let mut effect = call.progress.effect();
-        let batch = [call];
-        while !batch[0].reply.is_closed() {
-            // Who waits for a locked slot does so on places of its own, or a few such calls would keep all others
-            // of a batch that fell apart from going out.
-            let patient = bounds.is_locked(&batch[0].slot);
-            let lock_timeout = if patient { &bounds.lock_timeout } else { &bounds.batch_lock_timeout };
-            let place = if patient { bounds.patient.acquire().await } else { bounds.singles.acquire().await };
-            let Ok(place) = place else { return };
-            let failure = match self.link.connection_while(|| !batch[0].reply.is_closed()).await {
-                Err(failure) => failure,
-                Ok(connection) => match self.send(connection, &batch, lock_timeout).await {
-                    Ok((mut said, _)) => {
-                        let [call] = batch;
-                        if let Some(said) = said.pop() {
-                            call.progress.set(effect);
-                            bounds.forget(&call.slot);
-                            let _ = call.reply.send(said.map_err(Refused::Failed));
-                        }
-                        return;
-                    }
-                    Err((failure, _)) => failure,
-                },
-            };
-            drop(place);
-            effect = effect.max(failure.effect);
-            batch[0].progress.set(effect);
-            if failure.next == Next::Locked {
-                bounds.remember(&batch[0].slot);
-                if !patient {
-                    continue;
-                }
-            }
-            if failure.next != Next::Retry {
-                let [call] = batch;
-                let locked = failure.next == Next::Locked;
-                let error = failure.into_error(self.operation.name(), effect);
-                let _ = call.reply.send(Err(if locked {
-                    Refused::Locked(error)
-                } else {
-                    Refused::Failed(error)
-                }));
-                return;
-            }
-            pause::after(failures).await;
-            failures += 1;
-        }
-    }
 }
 
 /// What a statement said of each of its calls, and the connection that it ran on.
@@ -314,7 +272,7 @@ impl<O: Operation> Runner<O> {
             };
             let got = match connection.take() {
                 Some(connection) => Ok(connection),
-                None => shared.link.connection_while(|| shared.is_awaited()).await,
+                None => shared.link.connection_while(|so_far| shared.is_awaited(so_far)).await,
             };
             connection = match got {
                 Ok(connection) => {
@@ -328,6 +286,10 @@ impl<O: Operation> Runner<O> {
                     None
                 }
             };
+            // Kept for as long as calls come, it would be kept from everybody else who shares a small pool.
+            if shared.link.is_scarce() {
+                connection = None;
+            }
             drop(permit);
             let failures = held(&shared.queue).failures;
             if failures > 0 {
@@ -370,6 +332,7 @@ impl<O: Operation> Runner<O> {
         let mut queue = held(&self.shared.queue);
         if failure.next == Next::Retry {
             queue.failures += 1;
+            self.shared.bounds.failed(failure);
             return;
         }
         let waiting = std::mem::take(&mut queue.waiting);
@@ -388,10 +351,11 @@ impl<O: Operation> Runner<O> {
     ) -> Option<PoolConnection<Postgres>> {
         let shared = &self.shared;
         let before: Vec<Effect> = batch.iter().map(|call| call.progress.effect()).collect();
-        let lock_timeout = &shared.bounds.batch_lock_timeout;
-        let (failure, connection) = match shared.send(connection, &batch, lock_timeout).await {
+        let briefly = shared.bounds.briefly();
+        let (failure, connection) = match shared.send(connection, &batch, &briefly).await {
             Ok((said, connection)) => {
                 held(&shared.queue).failures = 0;
+                shared.bounds.went_well();
                 for ((call, said), before) in batch.into_iter().zip(said).zip(before) {
                     // Answered: what is unknown is what came before this.
                     call.progress.set(before);
@@ -408,12 +372,19 @@ impl<O: Operation> Runner<O> {
             Next::Retry => {
                 let mut queue = held(&shared.queue);
                 queue.failures += 1;
+                shared.bounds.failed(&failure);
                 for call in batch.into_iter().rev() {
                     queue.waiting.push_front(call);
                 }
             }
             // Nothing of it was applied. A batch of one that was locked waited only briefly.
-            Next::Locked | Next::Isolate if batch.len() > 1 || failure.next == Next::Locked => {
+            Next::Locked if batch.len() == 1 => {
+                for call in batch {
+                    shared.bounds.remember(&call.slot);
+                    tokio::spawn(Arc::clone(shared).single(call));
+                }
+            }
+            Next::Locked | Next::Isolate if batch.len() > 1 => {
                 for call in batch {
                     tokio::spawn(Arc::clone(shared).single(call));
                 }

@@ -105,7 +105,7 @@ async fn try_ensure(
     let made = match work.await {
         Ok(Ok(made)) => return Ok(made),
         Ok(Err(failure)) => Err(failure),
-        Err(_) => Ok(Err(too_late(NAME, Effect::Unknown))),
+        Err(_) => Ok(Err(too_late(NAME, Effect::Unknown, None))),
     };
     // Whatever transaction is left open ends with its connection.
     drop(connection.detach());

@@ -232,7 +232,7 @@ impl PostgresStore {
                 Err(error) => return refused(error),
             }
         }
-        Err(too_late(RESERVE, progress.effect()))
+        Err(too_late(RESERVE, progress.effect(), None))
     }
 
     /// One statement of a holder; and what is there instead, where nothing was written.
@@ -257,7 +257,7 @@ impl PostgresStore {
             }
             // R8: it would be written now. The clock stepped back, or it was changed by hand.
         }
-        Err(too_late(lane.operation().name(), progress.effect()))
+        Err(too_late(lane.operation().name(), progress.effect(), None))
     }
 
     /// What is there, and the clock with which it was looked at.

@@ -159,7 +159,7 @@ impl PostgresStore {
                 Err(failure) => return Err(failure.into_error(RESERVE_IN, Effect::NotApplied)),
             }
         }
-        Err(too_late(RESERVE_IN, Effect::NotApplied))
+        Err(too_late(RESERVE_IN, Effect::NotApplied, None))
     }
 
     /// Completes, in the transaction of this number if one is given.
@@ -219,7 +219,7 @@ impl PostgresStore {
         let inner = self.inner();
         let broken = |failure: Failure| failure.into_error(name, Effect::NotApplied);
         let rows = [Row { slot, asked }];
-        let bound = operation.bind(&rows, inner.link.offset.micros(), &inner.bounds.lock_timeout);
+        let bound = operation.bind(&rows, inner.link.offset.micros(), &inner.bounds.patiently());
         let arguments = bound.map_err(|error| broken(Failure::of(sqlx::Error::Encode(error))))?;
 
         let before = run(tx, BEFORE.to_owned()).await.map_err(|failure| not_in_transaction(failure, name))?;
@@ -241,7 +241,8 @@ impl PostgresStore {
                 let after = run(tx, after).await.map_err(broken)?;
                 let number = after.first().and_then(|row| text(row, 1));
                 let said = operation.read(&rows, &found).pop();
-                said.unwrap_or_else(|| Err(too_late(name, Effect::NotApplied))).map(|said| Ok((said, number)))
+                said.unwrap_or_else(|| Err(too_late(name, Effect::NotApplied, None)))
+                    .map(|said| Ok((said, number)))
             }
             Err(error) => {
                 let failure = Failure::of(error).not_applied();
