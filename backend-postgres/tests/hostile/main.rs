@@ -14,6 +14,7 @@
 mod cancel;
 mod kit;
 mod locks;
+mod pool;
 mod pooler;
 mod roles;
 mod sessions;
