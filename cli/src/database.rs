@@ -35,6 +35,9 @@ const OPTIONS: &str = "options";
 /// Ours.
 const SCHEMA: &str = "oncekey_schema";
 const TABLE: &str = "oncekey_table";
+const POOLER: &str = "oncekey_pooler";
+/// What [`POOLER`] may be. In its other modes a pooler needs nothing said.
+const TRANSACTION: &str = "transaction";
 
 /// A database, and the table there.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(crate) struct Database {
     url: String,
     schema: Option<String>,
     table: Option<String>,
+    /// Whether a pooler in transaction mode is before the server.
+    pooler: bool,
 }
 
 impl Database {
@@ -56,26 +61,33 @@ impl Database {
             return Err(not_one());
         }
         PgConnectOptions::from_str(place).map_err(|_| not_one())?;
-        let (mut schema, mut table, mut theirs) = (None, None, Vec::new());
+        let mut database = Self { url: place.to_owned(), schema: None, table: None, pooler: false };
+        let mut theirs = Vec::new();
         for part in query.split('&').filter(|part| !part.is_empty()) {
             let Some((name, value)) = form_urlencoded::parse(part.as_bytes()).next() else { continue };
             match &*name {
-                SCHEMA => schema = Some(value.into_owned()),
-                TABLE => table = Some(value.into_owned()),
+                SCHEMA => database.schema = Some(value.into_owned()),
+                TABLE => database.table = Some(value.into_owned()),
+                POOLER if value == TRANSACTION => database.pooler = true,
+                POOLER => {
+                    let message = format!("the store's URL: {POOLER} may be {TRANSACTION}, or not be there");
+                    return Err(Trouble::usage(message));
+                }
                 name if DRIVERS.contains(&name) || is_option(name) => theirs.push(part),
                 // What isn't escaped may be part of a password.
                 _ if query.contains('@') => return Err(not_one()),
                 name => {
                     return Err(Trouble::usage(format!(
-                        "the store's URL: there is no parameter {name}; there are {SCHEMA}, {TABLE}, {}, \
-                         {OPTIONS}",
+                        "the store's URL: there is no parameter {name}; there are {SCHEMA}, {TABLE}, \
+                         {POOLER}, {}, {OPTIONS}",
                         DRIVERS.join(", ")
                     )));
                 }
             }
         }
-        let mark = if theirs.is_empty() { "" } else { "?" };
-        let database = Self { url: format!("{place}{mark}{}", theirs.join("&")), schema, table };
+        if !theirs.is_empty() {
+            database.url = format!("{place}?{}", theirs.join("&"));
+        }
         PgConnectOptions::from_str(&database.url).map_err(|_| not_one())?;
         // Says whether the names can be meant.
         database.builder().schema_sql()?;
@@ -89,7 +101,14 @@ impl Database {
 
     /// How the driver gets there: by the URL, and where it says nothing by libpq's variables and `~/.pgpass`.
     pub(crate) fn options(&self) -> Result<PgConnectOptions, Trouble> {
-        PgConnectOptions::from_str(&self.url).map_err(|_| not_one())
+        let options = PgConnectOptions::from_str(&self.url).map_err(|_| not_one())?;
+        // The driver asks for it at the start of a session, where a pooler refuses it.
+        Ok(options.extra_float_digits(None))
+    }
+
+    /// Whether those who wait hear of the end of somebody's run: not through such a pooler.
+    pub(crate) fn wakes(&self) -> bool {
+        !self.pooler
     }
 
     /// A store in that table.
@@ -101,7 +120,7 @@ impl Database {
         if let Some(table) = &self.table {
             builder = builder.table(table);
         }
-        builder
+        if self.pooler { builder.transaction_pooler() } else { builder }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::fingerprint;
 use crate::job::{Job, NoAnswer};
 use crate::location::Location;
 use crate::outlet::{Outlet, Stream, say};
+use crate::reach;
 use crate::recorder::Recorded;
 use crate::store::{self, Store};
 
@@ -160,7 +161,7 @@ fn failed(error: RunError<NoAnswer>) -> Result<Exit, Trouble> {
     match error {
         RunError::Work(NoAnswer::NotBegun(trouble)) => Err(trouble),
         RunError::Work(NoAnswer::Failed { code, .. }) => Ok(Exit::Code(code)),
-        RunError::Store(error) => Err(Trouble::store(&error)),
+        RunError::Store(error) => Err(reach::trouble(&error)),
         RunError::Panicked(panic) => {
             Err(Trouble::new(Exit::Bug, format!("a bug of oncekey's: {}", panic.message())))
         }

@@ -13,6 +13,9 @@ use crate::exit::{Exit, Trouble};
 
 /// How long a server may be away: one that starts again answers within it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the first try may take, and each one after it twice as long. Within a try the driver waits longer and
+/// longer for a server that refuses; a new one begins anew.
+const FIRST: Duration = Duration::from_secs(1);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(200);
 /// For asking why.
@@ -25,18 +28,18 @@ pub(crate) async fn open(
 ) -> Result<PostgresStore, Trouble> {
     let options = database.options()?;
     let deadline = Instant::now() + PATIENCE;
-    let mut tries = interval(PAUSE);
-    let mut last = None;
-    loop {
+    let (mut tries, mut most, mut last) = (interval(PAUSE), FIRST, None);
+    while Instant::now() < deadline {
         tries.tick().await;
-        match timeout_at(deadline, builder.clone().connect_with(options.clone())).await {
+        let until = deadline.min(Instant::now() + most);
+        match timeout_at(until, builder.clone().connect_with(options.clone())).await {
             Ok(Ok(store)) => return Ok(store),
             Ok(Err(error)) if !error.is_retryable() => return Err(trouble(&error)),
-            Ok(Err(error)) if Instant::now() < deadline => last = Some(error),
-            Ok(Err(error)) => return Err(away(database, &options, Some(&error)).await),
-            Err(_) => return Err(away(database, &options, last.as_ref()).await),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => most *= 2,
         }
     }
+    Err(away(database, &options, last.as_ref()).await)
 }
 
 /// Of a server that was not there in time. The pool's error is that it had no connection: the reason is what
@@ -67,6 +70,9 @@ pub(crate) fn advice(error: &sqlx::Error) -> Option<Trouble> {
             "to make its tables, this role needs CREATE; where `oncekey schema` has given their owner the SQL, \
              it needs USAGE of the schema, SELECT, INSERT, UPDATE and DELETE on the table, and SELECT on the \
              other one (.._meta)"
+        }
+        "08P01" | "26000" | "42P05" => {
+            "where a pooler in transaction mode is before the server, say oncekey_pooler=transaction in the URL"
         }
         "25006" => "it is read-only, a standby perhaps: point the URL at the primary",
         _ => return None,

@@ -88,8 +88,9 @@ impl Store {
         }
     }
 
-    /// Closes it in order: a file then needs no recovery when it is opened next, and a server has no
-    /// connection that broke in its log.
+    /// Closes it in order: a file then needs no recovery when it is opened next. A server has no connection
+    /// that broke in its log, and has heard what wakes those who wait: that statement began behind the answer,
+    /// in a task of its own, and has its connection by now, which a pool that closes waits for.
     pub(crate) async fn close(self) {
         match self {
             Self::Sqlite(store) => store.close().await,

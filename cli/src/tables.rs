@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use oncekey_conformance::{BoxError, Harness, Namespace, ShiftTime, TimeControl};
+use oncekey_conformance::{BoxError, Capabilities, Capability, Harness, Namespace, ShiftTime, TimeControl};
 use oncekey_core::{IdempotencyStore, async_trait};
 use oncekey_postgres::ClockOffset;
 use oncekey_postgres::sqlx::postgres::PgConnection;
-use oncekey_postgres::sqlx::{self, AssertSqlSafe, ConnectOptions, Connection, Executor};
+use oncekey_postgres::sqlx::{self, AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::database::Database;
 use crate::exit::{Exit, Trouble};
@@ -56,13 +56,15 @@ impl Tables {
     async fn drop_all(&self) -> Result<(), Box<dyn std::error::Error>> {
         let options = self.database.options().map_err(|e| e.to_string())?;
         let mut connection = options.connect().await?;
-        // A case that was given up may still hold one of them.
-        connection.execute("SET lock_timeout = '10s'").await?;
         // One at a time: all at once are more locks than a small server has.
         for number in 0..self.count.load(Ordering::SeqCst) {
             let (schema, table) = (&self.schema, table(number));
-            run(&mut connection, format!("DROP TABLE IF EXISTS {schema}.{table}, {schema}.{table}_meta"))
-                .await?;
+            // A case that was given up may still hold it; and behind a pooler no setting may stay.
+            let drop = format!(
+                "BEGIN; SET LOCAL lock_timeout = '10s'; \
+                 DROP TABLE IF EXISTS {schema}.{table}, {schema}.{table}_meta; COMMIT"
+            );
+            run(&mut connection, drop).await?;
         }
         run(&mut connection, format!("DROP SCHEMA {}", self.schema)).await?;
         Ok(connection.close().await?)
@@ -120,6 +122,11 @@ impl ShiftTime for Clock {
 impl Harness for Tables {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let all = Capabilities::all();
+        if self.database.wakes() { all } else { all.without(Capability::Wake) }
     }
 
     async fn open(&self) -> Result<Namespace, BoxError> {
