@@ -10,9 +10,14 @@ fn oncekey(arguments: &[&str]) -> Ended {
 fn help_and_version_are_no_errors() {
     let version = oncekey(&["--version"]);
     version.printed(&format!("oncekey {}\n", env!("CARGO_PKG_VERSION")));
-    for arguments in
-        [&["--help"][..], &["help"], &["exec", "--help"], &["exec", "-h"], &["conformance", "--help"]]
-    {
+    for arguments in [
+        &["--help"][..],
+        &["help"],
+        &["exec", "--help"],
+        &["exec", "-h"],
+        &["conformance", "--help"],
+        &["schema", "--help"],
+    ] {
         let help = oncekey(arguments);
         assert_eq!((help.code, help.err()), (Some(0), ""), "{arguments:?}");
         assert!(help.out().contains("Usage: oncekey"), "{}", help.out());

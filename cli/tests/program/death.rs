@@ -17,14 +17,14 @@ fn pids(place: &Place) -> (u32, u32) {
     (holder.parse().unwrap(), command.parse().unwrap())
 }
 
-/// 64 calls at once, one of which is killed with its command while it runs; the others.
-fn survivors(place: &Place, policy: &str) -> Vec<Ended> {
+/// So many calls at once, one of which is killed with its command while it runs; the others.
+fn survivors(place: &Place, many: usize, policy: &str) -> Vec<Ended> {
     place.fifo("gate");
     let call = || {
         let options = ["--wait", "60s", "--lease", "1s", "--on-lapse", policy];
         place.exec("k").with(options).sh(STAND_STILL).start()
     };
-    let running: Vec<Running> = (0..MANY).map(|_| call()).collect();
+    let running: Vec<Running> = (0..many).map(|_| call()).collect();
     let (holder, command) = pids(place);
     kill_process(pid(holder), Signal::KILL).unwrap();
     // It may have died with its holder already.
@@ -37,8 +37,12 @@ fn survivors(place: &Place, policy: &str) -> Vec<Ended> {
 
 #[test]
 fn of_64_one_takes_over_from_the_killed_winner_as_attempt_2() {
-    let place = Place::new();
-    let others = survivors(&place, "takeover");
+    one_takes_over(&Place::new(), MANY);
+}
+
+/// Of so many calls, from the one that is killed.
+pub(crate) fn one_takes_over(place: &Place, many: usize) {
+    let others = survivors(place, many, "takeover");
     assert_eq!(place.lines("log"), ["1", "2"]);
     assert_eq!(others[0].out.len(), 10, "{:?}", others[0]);
     for one in &others {
@@ -48,8 +52,12 @@ fn of_64_one_takes_over_from_the_killed_winner_as_attempt_2() {
 
 #[test]
 fn of_64_none_takes_over_from_the_killed_winner_under_refuse() {
-    let place = Place::new();
-    for one in survivors(&place, "refuse") {
+    none_takes_over(&Place::new(), MANY);
+}
+
+/// Of so many calls, from the one that is killed.
+pub(crate) fn none_takes_over(place: &Place, many: usize) {
+    for one in survivors(place, many, "refuse") {
         one.refused(80, "indeterminate: attempt 1 began and fell silent");
     }
     assert_eq!(place.lines("log"), ["1"]);

@@ -1,5 +1,6 @@
 //! A place with a store of its own, and calls of the program there.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
@@ -18,17 +19,26 @@ use tempfile::TempDir;
 /// A condition that doesn't come true by then is a failure.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A folder that is home, working directory and place of the store at once.
+/// A folder that is home and working directory at once, and a store.
 #[derive(Debug)]
-pub(crate) struct Place(TempDir);
+pub(crate) struct Place {
+    folder: TempDir,
+    store: String,
+}
 
 impl Place {
+    /// With a SQLite file in the folder.
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::on("once.db")
+    }
+
+    /// With the store at this URL.
+    pub(crate) fn on(store: impl Into<String>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), store: store.into() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// The program, with nothing of the caller's environment that it looks at.
@@ -37,15 +47,19 @@ impl Place {
         for variable in ["XDG_STATE_HOME", "ONCEKEY_STORE", "ONCEKEY_SEED"] {
             command.env_remove(variable);
         }
-        command.current_dir(self.0.path()).env("HOME", self.0.path()).env("TMPDIR", self.0.path());
+        for (variable, _) in env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
+            command.env_remove(variable);
+        }
+        let folder = self.folder.path();
+        command.current_dir(folder).env("HOME", folder).env("TMPDIR", folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    /// `oncekey exec --store once.db --key KEY`, so far.
+    /// `oncekey exec --store STORE --key KEY`, so far.
     pub(crate) fn exec(&self, key: &str) -> Call {
         let mut command = self.program();
-        command.args(["exec", "--store", "once.db", "--key", key]);
+        command.args(["exec", "--store", &self.store, "--key", key]);
         Call(command)
     }
 

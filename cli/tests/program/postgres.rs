@@ -1,187 +1,153 @@
-//! A PostgreSQL store: many hosts, one run.
+//! Records in PostgreSQL: what holds for a file holds there too, and what only a server has.
 
-use std::process::Command;
+use std::env;
+use std::fs;
 
-use oncekey_testbed::postgres;
+use oncekey_testbed::pgbouncer::{Bouncer, PoolMode};
+use oncekey_testbed::postgres::{self, Server};
 
-use crate::kit::{Call, Ended, Place, Running, open_gate, pid, until};
-use rustix::process::{Signal, kill_process};
+use crate::kit::{Ended, Place, open_gate, until};
+use crate::{death, races};
 
-/// A table of its own on the shared server.
-fn store() -> String {
-    let url = postgres::shared().unwrap().url("postgres");
-    let mark = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{mark}oncekey_table=t{}", fastrand::u64(..))
+const MANY: usize = 32;
+
+/// A table of its own on the server that tests share.
+#[derive(Debug)]
+pub(crate) struct Table {
+    name: String,
+    pub(crate) url: String,
 }
 
-fn exec(place: &Place, store: &str, key: &str) -> Call {
-    let mut command = place.program();
-    command.args(["exec", "--store", store, "--key", key]);
-    Call(command)
-}
-
-/// The same call on a host of its own: it shares the server's socket, and no network, host name or process table
-/// of the others. Needs util-linux.
-fn on_host(place: &Place, name: &str, store: &str, key: &str) -> Call {
-    let call = exec(place, store, key);
-    let mut host = Command::new("unshare");
-    host.args(["--user", "--map-root-user", "--net", "--uts", "sh", "-c"]);
-    host.args([r#"hostname "$0" && exec "$@""#, name]).arg(call.0.get_program()).args(call.0.get_args());
-    let plain = place.program();
-    for (variable, value) in plain.get_envs() {
-        match value {
-            Some(value) => host.env(variable, value),
-            None => host.env_remove(variable),
-        };
+impl Table {
+    pub(crate) fn new() -> Self {
+        let name = format!("t{}", fastrand::u64(..));
+        let url = postgres::shared().unwrap().url("postgres");
+        Self { url: with(&url, &format!("oncekey_table={name}")), name }
     }
-    host.current_dir(place.path(""));
-    host.stdin(std::process::Stdio::null());
-    host.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-    Call(host)
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        // Ours is gone with its server.
+        if env::var_os("DATABASE_URL").is_some()
+            && let Ok(server) = postgres::shared()
+        {
+            let name = &self.name;
+            let _ = server.psql_in("postgres", &format!("DROP TABLE IF EXISTS {name}, {name}_meta"));
+        }
+    }
+}
+
+/// A URL with one more parameter.
+pub(crate) fn with(url: &str, parameter: &str) -> String {
+    format!("{url}{}{parameter}", if url.contains('?') { '&' } else { '?' })
 }
 
 #[test]
 fn a_second_process_replays_what_the_first_printed() {
-    let (place, store) = (Place::new(), store());
-    let first = exec(&place, &store, "k").sh("date +%N; echo line >> log").run();
-    assert_eq!((first.code, first.err()), (Some(0), ""), "{first:?}");
-    exec(&place, &store, "k").sh("date +%N; echo line >> log").run().printed(first.out());
+    let table = Table::new();
+    let place = Place::on(&table.url);
+    let call = || place.exec("k").sh("date +%N; echo line >> log; echo err >&2").run();
+    let first = call();
+    assert_eq!((first.code, first.err(), first.out.len()), (Some(0), "err\n", 10), "{first:?}");
+    assert_eq!(call(), first);
     assert_eq!(place.lines("log"), ["line"]);
-    exec(&place, &store, "k").sh("another").run().refused(65, "another command");
+    place.exec("k").sh("another").run().refused(65, "another command");
+}
+
+/// The first of them make the tables, too.
+#[test]
+fn of_32_at_once_one_runs_and_all_print_its_output() {
+    races::one_runs(&Place::on(&Table::new().url), MANY);
 }
 
 #[test]
-fn of_16_at_once_one_runs_and_all_print_its_output() {
-    let (place, store) = (Place::new(), store());
-    let call = || exec(&place, &store, "k").with(["--wait", "30s"]).sh("echo line >> log; date +%N").start();
-    let running: Vec<Running> = (0..16).map(|_| call()).collect();
-    let ended: Vec<Ended> = running.into_iter().map(Running::end).collect();
+fn of_32_one_takes_over_from_the_killed_winner_as_attempt_2() {
+    death::one_takes_over(&Place::on(&Table::new().url), MANY);
+}
+
+#[test]
+fn of_32_none_takes_over_from_the_killed_winner_under_refuse() {
+    death::none_takes_over(&Place::on(&Table::new().url), MANY);
+}
+
+/// What `server` has logged so far.
+fn log(server: &Server) -> String {
+    fs::read_to_string(server.folder().join("log")).unwrap()
+}
+
+/// The statement that wakes goes out behind the answer, when the program is about to end.
+#[test]
+fn whoever_waits_is_told_of_an_answer_and_of_a_failure_by_the_process_that_ends() {
+    for exit in [0, 9] {
+        let server = Server::builder().setting("log_statement", "all").start().unwrap();
+        let place = Place::on(server.url("postgres"));
+        let gate = place.fifo("gate");
+        let script = format!(
+            "echo $ONCEKEY_ATTEMPT >> log
+            test $ONCEKEY_ATTEMPT != 1 || {{ cat gate; exit {exit}; }}; echo again"
+        );
+        let first = place.exec("k").sh(&script).start();
+        place.line_in("log");
+        let second = place.exec("k").with(["--wait", "30s"]).sh(&script).start();
+        // It listens, and nothing was told so far.
+        until("a call that listens", || match log(&server) {
+            log if log.contains("statement: LISTEN ") => Ok(()),
+            log => Err(log),
+        });
+        assert!(!log(&server).contains("pg_notify"), "{}", log(&server));
+        open_gate(&gate);
+        let first = first.end();
+        assert_eq!((first.code, first.out()), (Some(exit), "go\n"), "{first:?}");
+        assert!(log(&server).contains("pg_notify"), "exit {exit}: {}", log(&server));
+        second.end().printed(if exit == 0 { "go\n" } else { "again\n" });
+    }
+}
+
+#[test]
+fn an_answer_of_24_mib_is_kept_where_that_is_asked_for() {
+    let table = Table::new();
+    let place = Place::on(&table.url);
+    let call = || {
+        let script = "echo line >> log; head -c 25165824 /dev/zero | tr '\\0' x";
+        place.exec("k").with(["--max-output", "32M"]).sh(script).run()
+    };
+    let first = call();
+    assert_eq!((first.code, first.err(), first.out.len()), (Some(0), "", 24 << 20));
+    assert!(call() == first, "another answer");
     assert_eq!(place.lines("log"), ["line"]);
-    for one in &ended {
-        one.printed(ended[0].out());
-    }
-}
-
-/// Both hosts' cron fires: the job's host writes its name.
-const JOB: &str = "hostname >> log; date +%N";
-
-#[test]
-fn two_hosts_cron_runs_the_job_once() {
-    let (place, store) = (Place::new(), store());
-    for night in ["mon", "tue", "wed"] {
-        let hosts = ["host-a", "host-b"];
-        let call = |name| on_host(&place, name, &store, night).with(["--wait", "30s"]).sh(JOB).start();
-        let running = hosts.map(call);
-        let [a, b] = running.map(Running::end);
-        a.printed(b.out());
-        assert_eq!(a.out().len(), 10, "{a:?}");
-    }
-    let log = place.lines("log");
-    assert_eq!(log.len(), 3, "{log:?}");
-    assert!(log.iter().all(|host| host.starts_with("host-")), "{log:?}");
 }
 
 #[test]
-fn when_the_host_that_runs_the_job_dies_the_other_takes_over() {
-    let (place, store) = (Place::new(), store());
-    let gate = place.fifo("gate");
-    let job = "hostname >> log
-        test $ONCEKEY_ATTEMPT != 1 || { echo $PPID $$ > pids; cat gate; }
-        echo attempt $ONCEKEY_ATTEMPT";
-    let options = ["--wait", "60s", "--lease", "1s"];
-    let first = on_host(&place, "host-a", &store, "k").with(options).sh(job).start();
-    let line = place.line_in("pids");
-    let second = on_host(&place, "host-b", &store, "k").with(options).sh(job).start();
-    let (holder, command) = line.split_once(' ').unwrap();
-    kill_process(pid(holder.parse().unwrap()), Signal::KILL).unwrap();
-    // It may have died with its holder already.
-    let _ = kill_process(pid(command.parse().unwrap()), Signal::KILL);
-    second.end().printed("attempt 2\n");
-    assert_eq!(first.end().signal, Some(9));
-    assert_eq!(place.lines("log"), ["host-a", "host-b"]);
-    drop(gate);
+fn schema_and_table_are_those_of_the_url_and_made_at_first_use() {
+    let server = Server::start().unwrap();
+    let url = with(&server.url("postgres"), "oncekey_schema=cron%20jobs&oncekey_table=nights");
+    let place = Place::on(url);
+    place.exec("k").command(["echo", "x"]).run().printed("x\n");
+    assert_eq!(server.psql("SELECT key FROM \"cron jobs\".nights").unwrap(), "k");
+    let public = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(server.psql(public).unwrap(), "0");
 }
 
 #[test]
-fn under_refuse_nobody_takes_over() {
-    let (place, store) = (Place::new(), store());
-    let gate = place.fifo("gate");
-    let job = "echo $PPID $$ > pids; cat gate";
-    let options = ["--lease", "1s", "--on-lapse", "refuse"];
-    let first = exec(&place, &store, "k").with(options).sh(job).start();
-    let line = place.line_in("pids");
-    for id in line.split(' ') {
-        let _ = kill_process(pid(id.parse().unwrap()), Signal::KILL);
-    }
-    assert_eq!(first.end().signal, Some(9));
-    until("the lease's end", || {
-        let ended = exec(&place, &store, "k").with(options).sh(job).run();
-        if ended.code == Some(80) { Ok(()) } else { Err(ended) }
-    });
-    drop(gate);
-}
+fn a_pooler_in_transaction_mode_is_named_in_the_url() {
+    let server = Server::start().unwrap();
+    // As it is installed: it lets none of the settings pass with which drivers begin a session.
+    let pooler = Bouncer::before(&server, PoolMode::Transaction).setting("ignore_startup_parameters", "");
+    let pooler = pooler.start().unwrap();
+    let url = pooler.url("postgres");
+    Place::on(&url).exec("k").command(["echo"]).run().refused(69, "say oncekey_pooler=transaction");
 
-#[test]
-fn whoever_waits_hears_of_the_end_from_another_process() {
-    let (place, store) = (Place::new(), store());
-    let gate = place.fifo("gate");
-    let job = "echo begun > begun; cat gate";
-    let first = exec(&place, &store, "k").sh(job).start();
-    place.line_in("begun");
-    let second = exec(&place, &store, "k").with(["--wait", "30s"]).sh(job).start();
-    open_gate(&gate);
-    first.end().printed("go\n");
-    second.end().printed("go\n");
-}
+    let place = Place::on(with(&url, "oncekey_pooler=transaction"));
+    races::one_runs(&place, 8);
+    let mut suite = place.program();
+    suite.args(["conformance", "--filter", "Q2"]);
+    suite.args(["--store", &with(&url, "oncekey_pooler=transaction")]);
+    let suite = Ended::of(suite.output().unwrap());
+    assert_eq!((suite.code, suite.err()), (Some(0), ""), "{}", suite.out());
+    assert!(suite.out().contains(", 0 failed, "), "{}", suite.out());
+    assert!(suite.out().contains("the store lacks [Wake]"), "{}", suite.out());
 
-#[test]
-fn what_can_not_be_reached_is_said_without_the_password() {
-    let place = Place::new();
-    let closed = "postgres://me:hunter2@127.0.0.1:1/db";
-    let ended = exec(&place, closed, "k").sh("echo ran >> log").run();
-    ended.refused(69, "can't be reached");
-    assert!(!ended.err().contains("hunter2"), "{}", ended.err());
-    for bad in ["postgres:/nowhere", "postgres://h/d?sslmod=require"] {
-        let ended = exec(&place, bad, "k").sh("echo ran >> log").run();
-        assert_eq!(ended.code, Some(64), "{bad}: {ended:?}");
-    }
-    assert!(place.lines("log").is_empty());
-}
-
-#[test]
-fn a_role_that_may_not_create_is_told_what_to_do_and_finds_what_its_owner_made() {
-    let server = postgres::Server::start().unwrap();
-    server.psql("CREATE ROLE app LOGIN; REVOKE CREATE ON SCHEMA public FROM PUBLIC").unwrap();
-    let place = Place::new();
-    let app = server.url("postgres").replace("user=postgres", "user=app").replace("postgres@", "app@");
-    let ended = exec(&place, &app, "k").sh("echo ran").run();
-    ended.refused(69, "this role needs CREATE");
-    let printed = Ended::of(place.program().args(["schema", "--store", &app]).output().unwrap());
-    assert_eq!(printed.code, Some(0), "{printed:?}");
-    server.psql(printed.out()).unwrap();
-    server.psql("GRANT SELECT, INSERT, UPDATE, DELETE ON oncekey_slots TO app; GRANT SELECT ON oncekey_slots_meta TO app").unwrap();
-    exec(&place, &app, "k").sh("echo ran").run().printed("ran\n");
-}
-
-#[test]
-fn a_standby_is_refused() {
-    let server = postgres::Server::start().unwrap();
-    let place = Place::new();
-    exec(&place, &server.url("postgres"), "k").sh("echo ran").run().printed("ran\n");
-    let standby = server.replica().unwrap();
-    exec(&place, &standby.url("postgres"), "k").sh("echo ran").run().refused(69, "standby");
-}
-
-#[test]
-fn the_suite_passes_there_and_leaves_nothing() {
-    let (place, store) = (Place::new(), store());
-    let ended = Ended::of(
-        place.program().args(["conformance", "--store", &store, "--filter", "R1"]).output().unwrap(),
-    );
-    assert_eq!((ended.code, ended.err()), (Some(0), ""), "{}", ended.out());
-    assert!(ended.out().contains(", 0 failed"), "{}", ended.out());
-    let left = postgres::shared()
-        .unwrap()
-        .psql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'oncekey_conf%'");
-    assert_eq!(left.unwrap(), "0");
+    let other = with(&url, "oncekey_pooler=session");
+    Place::on(other).exec("k").command(["echo"]).run().refused(64, "oncekey_pooler may be transaction");
 }

@@ -6,9 +6,13 @@ const MANY: usize = 64;
 
 #[test]
 fn of_64_at_once_one_runs_and_all_print_its_output() {
-    let place = Place::new();
+    one_runs(&Place::new(), MANY);
+}
+
+/// Of so many calls at once.
+pub(crate) fn one_runs(place: &Place, many: usize) {
     let call = || place.exec("k").with(["--wait", "30s"]).sh("echo line >> log; date +%N").start();
-    let running: Vec<Running> = (0..MANY).map(|_| call()).collect();
+    let running: Vec<Running> = (0..many).map(|_| call()).collect();
     let ended: Vec<Ended> = running.into_iter().map(Running::end).collect();
     assert_eq!(place.lines("log"), ["line"]);
     assert_eq!(ended[0].out.len(), 10, "{:?}", ended[0]);
