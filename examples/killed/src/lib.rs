@@ -3,20 +3,21 @@
 //! The program calls [`step`] wherever a kill would be interesting. The test starts it as a [`Victim`].
 
 use std::io::{self, BufRead, BufReader, Read, Write, stderr, stdin};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which step a program is to stop at; with any other text it announces its steps and goes on.
 const STEPS: &str = "ONCEKEY_STEPS";
 
-/// Announces a step on the standard error, if a test asks for it; and waits there for the program's end, if the
-/// test names it.
+/// Announces a step on the standard error, if a test asks for it; and waits there, the first time, if the test
+/// names it, until the test lets it go on, or kills it.
 pub fn step(name: &str) {
     let Ok(asked) = std::env::var(STEPS) else { return };
     // One write, so that a reader never sees half a line. Nobody may be reading any more.
     let _ = stderr().write_all(format!("step {name}\n").as_bytes());
-    if asked == name {
-        // Until it is killed, or whoever wanted to kill it is gone.
-        let _ = stdin().read(&mut [0]);
+    static STOPPED: AtomicBool = AtomicBool::new(false);
+    if asked == name && !STOPPED.swap(true, Ordering::Relaxed) && !matches!(stdin().read(&mut [0]), Ok(1)) {
+        // Whoever wanted to kill it is gone.
         std::process::abort();
     }
 }
@@ -26,11 +27,22 @@ pub fn step(name: &str) {
 pub struct Victim {
     child: Child,
     steps: BufReader<ChildStderr>,
-    said: ChildStdout,
+    complaints: String,
+}
+
+/// What is left of a program.
+#[derive(Debug)]
+pub struct End {
+    /// None where it was killed.
+    pub code: Option<i32>,
+    /// What it had answered.
+    pub said: String,
+    /// What it said besides, but for its steps.
+    pub complaints: String,
 }
 
 impl Victim {
-    /// Starts it. It announces its steps, and stops at the one of this name, if it comes to it.
+    /// Starts it. It announces its steps, and stops at the one of this name, the first time.
     ///
     /// # Errors
     /// It doesn't start.
@@ -38,47 +50,55 @@ impl Victim {
         command.env(STEPS, stops_at);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        let (Some(steps), Some(said)) = (child.stderr.take(), child.stdout.take()) else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        Ok(Self { child, steps: BufReader::new(steps), said })
+        let steps = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok(Self { child, steps: BufReader::new(steps), complaints: String::new() })
     }
 
     /// Its next step; none once it has ended.
     pub fn next_step(&mut self) -> Option<String> {
         let mut line = String::new();
-        loop {
-            line.clear();
-            // What isn't text is no step.
-            if self.steps.read_line(&mut line).ok()? == 0 {
-                return None;
-            }
+        // What isn't text is no step.
+        while self.steps.read_line(&mut line).is_ok_and(|read| read > 0) {
             if let Some(step) = line.strip_prefix("step ") {
                 return Some(step.trim_end().to_owned());
             }
+            self.complaints.push_str(&line);
+            line.clear();
         }
+        None
     }
 
     /// Waits until it has come to this step; whether it has, before its end.
     pub fn comes_to(&mut self, step: &str) -> bool {
-        while let Some(next) = self.next_step() {
-            if next == step {
-                return true;
-            }
-        }
-        false
+        std::iter::from_fn(|| self.next_step()).any(|next| next == step)
     }
 
-    /// Kills it (SIGKILL), unless it has ended; what it had answered until then.
+    /// Lets it go on from the step that it stopped at.
     ///
     /// # Errors
-    /// It can't be killed, or answered what isn't text.
-    pub fn kill(mut self) -> io::Result<String> {
+    /// It has ended.
+    pub fn go_on(&mut self) -> io::Result<()> {
+        self.child.stdin.as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write_all(b"\n")
+    }
+
+    /// Kills it (SIGKILL), unless it has ended.
+    ///
+    /// # Errors
+    /// It can't be killed, or said what isn't text.
+    pub fn kill(mut self) -> io::Result<End> {
         self.child.kill()?;
-        self.child.wait()?;
+        self.end()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It said what isn't text.
+    pub fn end(mut self) -> io::Result<End> {
+        while self.next_step().is_some() {}
         let mut said = String::new();
-        self.said.read_to_string(&mut said)?;
-        Ok(said)
+        self.child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?.read_to_string(&mut said)?;
+        Ok(End { code: self.child.wait()?.code(), said, complaints: self.complaints })
     }
 }
 

@@ -126,7 +126,7 @@ fn killed_at_any_step_a_transfer_is_whole_and_made_once() {
         let order = Order::new(step);
         let mut victim = Victim::start(&mut bank.transfer(&order), step).unwrap();
         assert!(victim.comes_to(step), "it ended before {step}");
-        let answered = victim.kill().unwrap();
+        let answered = victim.kill().unwrap().said;
 
         let when = format!("killed at {step}");
         assert_eq!(answered, "", "{when}: nobody has heard of it");
@@ -240,5 +240,5 @@ fn ask_and_kill(bank: &Bank, order: &Order, random: &mut Rng) -> String {
         }
     }
     a_moment(random.u32(..20));
-    victim.kill().unwrap()
+    victim.kill().unwrap().said
 }
