@@ -19,6 +19,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("oncekey-example-own-backend", &["oncekey-core"], &["oncekey-conformance"]),
     ("oncekey-example-service-tests", &["oncekey-core"], &["oncekey-sqlite"]),
     ("oncekey-example-transfer", &["oncekey-sqlite", "oncekey-example-killed"], &[]),
+    (
+        "oncekey-example-transfer-postgres",
+        &["oncekey-postgres", "oncekey-example-killed"],
+        &["oncekey-testbed"],
+    ),
     ("xtask", &[], &[]),
 ];
 
