@@ -80,6 +80,13 @@ const PROOFS: &[Proof] = &[
         rounds: Rounds::Inside(1000),
     },
     Proof {
+        name: "transfer-postgres",
+        what: "kill -9 of transfers of money that are done exactly once in two ways, and of their server",
+        test: &["-p", "oncekey-example-transfer-postgres", "killed_at_any_moment", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(1000),
+    },
+    Proof {
         name: "search",
         what: "every state of two clients with two executors each",
         test: &["-p", "oncekey-core", "--all-features", "--test", "exhaustive", "--", "--nocapture"],
@@ -116,7 +123,7 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<bool, String> {
             Long("rounds") => rounds = Some(number(&mut args)?),
             Long("list") => {
                 for Proof { name, what, .. } in PROOFS {
-                    println!("{name:<15} {what}");
+                    println!("{name:<17} {what}");
                 }
                 return Ok(true);
             }
@@ -169,9 +176,9 @@ fn prove(proof: &Proof, seed: u64, asked: Option<u64>) -> Result<u64, String> {
 fn figure(proof: &Proof, took: Duration, result: &Result<u64, String>) -> String {
     let (took, name, what) = (took.as_secs_f64(), proof.name, proof.what);
     match (result, &proof.rounds) {
-        (Ok(_), Rounds::None) => format!("{took:>8.1} s  ok      {name:<15} {what}"),
-        (Ok(rounds), _) => format!("{took:>8.1} s  ok      {name:<15} {rounds} rounds: {what}"),
-        (Err(why), _) => format!("{took:>8.1} s  FAILED  {name:<15} {why}"),
+        (Ok(_), Rounds::None) => format!("{took:>8.1} s  ok      {name:<17} {what}"),
+        (Ok(rounds), _) => format!("{took:>8.1} s  ok      {name:<17} {rounds} rounds: {what}"),
+        (Err(why), _) => format!("{took:>8.1} s  FAILED  {name:<17} {why}"),
     }
 }
 
