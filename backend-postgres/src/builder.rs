@@ -112,7 +112,8 @@ impl PostgresStoreBuilder {
     }
 
     /// How long the server may take for one statement, its locks and its flush included; 5 s by default.
-    /// Then the connection is closed, and the call is made again within its own deadline.
+    /// Then the connection is closed, and the call is made again within its own deadline. In a transaction of the
+    /// caller's own the call fails instead, and the transaction is to be rolled back.
     pub fn statement_deadline(mut self, deadline: Duration) -> Self {
         self.statement_deadline = deadline;
         self
