@@ -172,8 +172,14 @@ async fn a_caller_that_waits_gets_the_answer(s: Stage) -> Told {
         told.reached().await;
         if waits_already {
             told.open();
-            while store.calls(Method::Reserve) < 2 {
-                tokio::task::yield_now().await;
+            let looks_again = async {
+                while store.calls(Method::Reserve) < 2 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = looks_again => {}
+                ran = waiting.join_next() => return Err(failed(format!("it should wait, and heard {ran:?}"))),
             }
         }
         desk.complete(&grant, response("paid")).await?.stored()?;
