@@ -1,5 +1,6 @@
 //! [`PostgresStoreBuilder`]: what can be chosen.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub struct PostgresStoreBuilder {
     transaction_pooler: bool,
     notifications: bool,
     offset: ClockOffset,
+    always_batches: bool,
+    sql_folder: Option<PathBuf>,
 }
 
 impl Default for PostgresStoreBuilder {
@@ -77,6 +80,8 @@ impl Default for PostgresStoreBuilder {
             transaction_pooler: false,
             notifications: true,
             offset: ClockOffset::default(),
+            always_batches: false,
+            sql_folder: None,
         }
     }
 }
@@ -166,6 +171,24 @@ impl PostgresStoreBuilder {
     #[cfg(feature = "test-util")]
     pub fn clock_offset(mut self, offset: ClockOffset) -> Self {
         self.offset = offset;
+        self
+    }
+
+    /// A call that goes alone takes the statement of a batch, of one row: so that the suite, whose callers mostly
+    /// come one by one, looks at those too.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    pub fn always_batches(mut self) -> Self {
+        self.always_batches = true;
+        self
+    }
+
+    /// Statements of other texts, from the files of a folder: for `cargo xtask guards`, which takes their clauses
+    /// out one by one.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    pub fn sql_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.sql_folder = Some(folder.into());
         self
     }
 
@@ -285,6 +308,8 @@ impl PostgresStoreBuilder {
             call_deadline: self.call_deadline,
             lock_timeout: self.lock_timeout,
             notifications: self.notifications,
+            always_batches: self.always_batches,
+            sql_folder: self.sql_folder,
         };
         Ok(PostgresStore::new(link, layout, bounds, settings))
     }

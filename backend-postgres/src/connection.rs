@@ -33,6 +33,7 @@ pub(crate) struct Link {
 
 /// What is added to the server's clock: nothing, but in tests.
 #[derive(Clone, Default, Debug)]
+#[cfg_attr(not(feature = "test-util"), allow(unreachable_pub, reason = "public where tests may move it"))]
 pub struct ClockOffset(Option<Arc<AtomicI64>>);
 
 impl ClockOffset {

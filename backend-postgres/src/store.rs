@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,10 @@ pub(crate) struct Settings {
     pub(crate) call_deadline: Duration,
     pub(crate) lock_timeout: Duration,
     pub(crate) notifications: bool,
+    /// For tests: a call that goes alone takes the batch's statement too.
+    pub(crate) always_batches: bool,
+    /// For tests: statements of other texts.
+    pub(crate) sql_folder: Option<PathBuf>,
 }
 
 impl PostgresStore {
@@ -153,10 +158,11 @@ impl PostgresStore {
     }
 
     pub(crate) fn new(link: Link, layout: Layout, bounds: Arc<Bounds>, settings: Settings) -> Self {
-        let statements = Statements::new(&layout.table);
+        let statements = Statements::new(&layout.table, settings.sql_folder.as_deref());
+        let alone = |sql: &Sql| (!settings.always_batches).then(|| sql.clone());
         let granting =
             |sql: &Sql| Lane::new(Granting { sql: sql.clone() }, link.clone(), Arc::clone(&bounds));
-        let reserving = Reserving { sql: statements.reserve.clone(), one: statements.reserve_one.clone() };
+        let reserving = Reserving { sql: statements.reserve.clone(), one: alone(&statements.reserve_one) };
         let inner = Inner {
             reserve: Lane::new(reserving, link.clone(), Arc::clone(&bounds)),
             reserve_again: granting(&statements.reserve_again),
@@ -165,7 +171,7 @@ impl PostgresStore {
             complete: holding(
                 "complete",
                 &statements.complete,
-                Some(&statements.complete_one),
+                alone(&statements.complete_one),
                 &link,
                 &bounds,
             ),
@@ -282,11 +288,11 @@ impl PostgresStore {
 fn holding<A: More>(
     name: &'static str,
     sql: &Sql,
-    one: Option<&Sql>,
+    one: Option<Sql>,
     link: &Link,
     bounds: &Arc<Bounds>,
 ) -> Lane<Holding<A>> {
-    let operation = Holding { name, sql: sql.clone(), one: one.cloned(), more: std::marker::PhantomData };
+    let operation = Holding { name, sql: sql.clone(), one, more: std::marker::PhantomData };
     Lane::new(operation, link.clone(), Arc::clone(bounds))
 }
 

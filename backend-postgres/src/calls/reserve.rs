@@ -43,7 +43,7 @@ fn bind_reserves(
 #[derive(Debug)]
 pub(crate) struct Reserving {
     pub(crate) sql: Sql,
-    pub(crate) one: Sql,
+    pub(crate) one: Option<Sql>,
 }
 
 impl Operation for Reserving {
@@ -72,6 +72,7 @@ impl Operation for Reserving {
     }
 
     fn alone(&self, row: &Row<'_, Reserve>, micros: i64, lock_timeout: &str) -> Option<Bound<'_>> {
+        let sql = self.one.as_ref()?;
         let bind = || {
             let Reserve { fingerprint, token, terms } = row.asked;
             let mut arguments = slot_arguments(row.slot)?;
@@ -82,7 +83,7 @@ impl Operation for Reserving {
             arguments.add(span(terms.retention()))?;
             arguments.add(micros)?;
             arguments.add(lock_timeout)?;
-            Ok((&self.one, arguments))
+            Ok((sql, arguments))
         };
         Some(bind())
     }
