@@ -64,8 +64,9 @@ impl FromStr for Way {
 }
 
 impl Bank {
-    pub(crate) async fn open(url: &str, lease: Duration) -> Result<Self, BoxError> {
-        let store = PostgresStore::builder().schema(SCHEMA).connect(url).await?;
+    pub(crate) fn open(url: &str, lease: Duration) -> Result<Self, BoxError> {
+        // Reached by the first call, which is made again while the server starts.
+        let store = PostgresStore::builder().schema(SCHEMA).connect_lazy(url)?;
         let terms = Terms::new(Policy::TakeOver, lease, Terms::default().retention())?;
         let idempotency = Idempotency::at_least_once(store.clone()).terms(lease, terms.retention())?;
         // READ COMMITTED is the server's default, and said here because it is relied on (T4).

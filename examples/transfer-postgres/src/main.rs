@@ -114,7 +114,7 @@ fn arguments() -> Result<Asked, BoxError> {
 }
 
 async fn carry_out(Asked { url, lease, what }: Asked) -> Result<ExitCode, BoxError> {
-    let bank = Bank::open(&url, lease).await?;
+    let bank = Bank::open(&url, lease)?;
     match what {
         What::Demonstration => demonstration::show(&bank).await?,
         What::Transfer { way, key, order } => {
