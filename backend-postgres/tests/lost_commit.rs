@@ -354,7 +354,7 @@ async fn a_commit_that_stays_swallowed_is_unknown_at_the_deadline_and_may_arrive
 #[tokio::test(flavor = "multi_thread")]
 async fn over_a_silent_wire_a_commit_ends_by_its_deadlines() {
     let bank = bank_with(|b| {
-        let short = Duration::from_secs(1);
+        let short = Duration::from_secs(2);
         b.statement_deadline(short).call_deadline(short)
     })
     .await;
