@@ -86,7 +86,7 @@ async fn tries(
     bind: impl Fn(i64) -> Bound,
 ) -> Result<Vec<PgRow>, StoreError> {
     let mut effect = Effect::NotApplied;
-    let mut failures = 0;
+    let (mut failures, mut last) = (0, None);
     loop {
         let failure = match bind(link.offset.micros()) {
             Ok(arguments) => match link.once(sql, arguments, deadline).await {
@@ -96,10 +96,12 @@ async fn tries(
             Err(error) => Failure::of(sqlx::Error::Encode(error)).not_applied(),
         };
         effect = effect.max(failure.effect);
+        let failure = failure.unless_late(last);
         let again = failure.next == Next::Retry && (twice || effect == Effect::NotApplied);
         if !again || Instant::now() >= deadline {
             return Err(failure.into_error(name, effect));
         }
+        last = Some(failure);
         pause::after(failures).await;
         failures += 1;
     }

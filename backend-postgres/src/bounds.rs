@@ -78,7 +78,11 @@ impl Bounds {
 
 impl Bounds {
     pub(crate) fn failed(&self, failure: &Failure) {
-        *held(&self.trouble) = Some(failure.to_string());
+        let mut trouble = held(&self.trouble);
+        // What says why is worth more.
+        if trouble.is_none() || !failure.is_late() {
+            *trouble = Some(failure.to_string());
+        }
     }
 
     pub(crate) fn went_well(&self) {

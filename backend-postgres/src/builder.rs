@@ -319,7 +319,9 @@ const NAME: &str = "connect";
 
 /// What the driver says of a bad URL may repeat it, and with it a password.
 fn parse(url: &str) -> Result<PgConnectOptions, StoreError> {
-    PgConnectOptions::from_str(url).map_err(|_| {
+    // The driver takes whatever scheme there is, and another database's URL for one of its own.
+    let ours = ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme));
+    ours.then(|| PgConnectOptions::from_str(url).ok()).flatten().ok_or_else(|| {
         let message = "the URL is not one of PostgreSQL's: postgres://user:password@host:5432/database";
         InvalidInput::new(message).in_operation(NAME)
     })

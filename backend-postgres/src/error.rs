@@ -88,6 +88,19 @@ impl Failure {
         failure
     }
 
+    /// This; or the one before it, where this says no more than that the time was over.
+    pub(crate) fn unless_late(self, before: Option<Self>) -> Self {
+        match before {
+            Some(before) if self.is_late() => before,
+            _ => self,
+        }
+    }
+
+    /// Whether it says no more than that there was no connection in time.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self.source, Some(sqlx::Error::PoolTimedOut))
+    }
+
     /// The statement's own deadline passed. The server may apply it yet.
     pub(crate) fn no_answer() -> Self {
         let message = "the server did not answer within the statement's deadline".to_owned();

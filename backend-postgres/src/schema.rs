@@ -80,16 +80,18 @@ pub(crate) enum Found {
 /// Makes what isn't there. Many processes may do it at once: one does, the others wait for it.
 pub(crate) async fn ensure(link: &Link, layout: &Layout, deadline: Instant) -> Result<(), StoreError> {
     let mut effect = Effect::NotApplied;
-    let mut failures = 0;
+    let (mut failures, mut last) = (0, None);
     loop {
         let failure = match try_ensure(link, layout, deadline).await {
             Ok(found) => return found,
             Err(failure) => failure,
         };
         effect = effect.max(failure.effect);
+        let failure = failure.unless_late(last);
         if failure.next != Next::Retry || Instant::now() >= deadline {
             return Err(failure.into_error(NAME, effect));
         }
+        last = Some(failure);
         pause::after(failures).await;
         failures += 1;
     }

@@ -63,7 +63,7 @@ const PROOFS: &[Proof] = &[
         what: "clients of PostgreSQL that do anything, over connections that break all the time",
         test: &["-p", "oncekey-postgres", "--test", "broken", "suite::what_a_crowd", "--", "--nocapture"],
         env: &[],
-        rounds: Rounds::Inside(500),
+        rounds: Rounds::Inside(200),
     },
     Proof {
         name: "exec",

@@ -6,16 +6,20 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use oncekey_postgres::{
-    Effect, ErrorKind, IdempotencyAdmin, IdempotencyStore, PostgresStore, PostgresStoreBuilder, ScanRequest,
-    StoreError, Token,
+    Effect, Entry, ErrorKind, IdempotencyAdmin, IdempotencyStore, PostgresStore, PostgresStoreBuilder,
+    ScanRequest, StoreError, Token,
 };
 use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
+use oncekey_testbed::proxy::Ending;
 
 use crate::bench::Bench;
 use crate::deed::{Deed, reserve};
 use crate::ledger::{Client, Tries};
 
 const DEADLINE: Duration = Duration::from_millis(250);
+
+/// What the driver asks once more, behind each answer, before the pool has its connection back.
+const SYNC: u64 = 5;
 
 fn by_the_deadline(builder: PostgresStoreBuilder) -> PostgresStoreBuilder {
     builder.call_deadline(DEADLINE)
@@ -85,6 +89,36 @@ async fn an_unknown_effect_stays_unknown_however_the_last_try_fails() {
         let error = refused(&format!("{deed:?}"), bench.by(&hasty, &slot, &operation)).await;
         assert_eq!(error.effect(), Effect::Unknown, "{deed:?}: {error}");
     }
+}
+
+/// S7: the effect of a call is the worst of all its tries, those of its other statements too.
+///
+/// ```text
+///   complete ──▶ stored ✗ (the answer is cut)
+///   complete ──▶ nothing to write              the connection hangs before it is free again
+///   look ....... never sent                    by the deadline: unknown, and not "not applied"
+/// ```
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lost_answer_may_have_done_is_not_forgotten_with_the_next_statement() {
+    let bench = Bench::open().await;
+    let warm = bench.measure(Deed::Complete).await.requests - SYNC;
+    let mut anew = 0;
+    for _ in 0..2 {
+        bench.proxy.reset();
+        let before = bench.seen();
+        bench.warm(Deed::Complete).await;
+        anew = bench.seen().since(before).requests - SYNC;
+    }
+    let slot = bench.slot();
+    let operation = Deed::Complete.stage(&bench, &slot).await.operation;
+    let hasty = bench.hasty(4 * DEADLINE, |builder| builder).await;
+    bench.proxy.cut_after(ToClient, 10, Ending::Reset);
+    bench.proxy.hold_after(ToServer, warm + anew);
+    let error = refused("complete", bench.by(&hasty, &slot, &operation)).await;
+    assert_eq!(bench.proxy.cuts(), 1);
+    assert_eq!(error.effect(), Effect::Unknown, "{error}");
+    let found = bench.clean.lookup(&slot).await.unwrap();
+    assert!(matches!(found, Some(Entry::Completed(_))), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

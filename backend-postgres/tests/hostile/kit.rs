@@ -183,6 +183,12 @@ pub fn fails(error: &StoreError, kind: ErrorKind, words: &[&str]) {
     assert!(words.iter().any(|word| error.to_string().contains(word)), "none of {words:?} in: {error}");
 }
 
+/// That it is one of a server that can't be had now, and says that it may pass.
+#[track_caller]
+pub fn fails_or_unknown(error: &StoreError) {
+    assert!(error.is_retryable(), "{error}");
+}
+
 /// The answer, or a failure instead of a hang.
 #[track_caller]
 pub fn in_time<F: Future>(what: &'static str, future: F) -> impl Future<Output = F::Output> {

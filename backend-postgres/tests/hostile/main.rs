@@ -12,11 +12,15 @@
 )]
 
 mod cancel;
+mod connect;
 mod kit;
 mod locks;
 mod pool;
 mod pooler;
+mod restarts;
 mod roles;
+mod rows;
+mod schema;
 mod sessions;
 mod standby;
 mod suite;
