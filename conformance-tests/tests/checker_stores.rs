@@ -231,14 +231,15 @@ fn a_replay_has_another_body(record: Option<&Record>, operation: &Operation, now
     step
 }
 
-/// R4 with the lease forgotten: whoever comes takes over.
+/// R4 with the lease forgotten: whoever comes takes over. A retry of the holder's own (R3) is as it should be, so that
+/// every story is of this.
 fn a_live_lease_is_taken_over(
     record: Option<&Record>,
     operation: &Operation,
     now: Timestamp,
 ) -> Step<Answer> {
     match (operation, record) {
-        (Operation::Reserve { .. }, Some(Record::Pending(held))) => {
+        (Operation::Reserve { token, .. }, Some(Record::Pending(held))) if *token != held.token => {
             let lapsed = state::Pending { lease_expires_at: Timestamp::ZERO, ..held.clone() };
             state::step(Some(&Record::Pending(lapsed)), operation, now)
         }
