@@ -2,7 +2,8 @@
 -- a replay, an InFlight and a Conflict write nothing and wait for nobody's row lock.
 --
 -- The new rows are said by one row, how many and their fence: usually all that were absent. A slot of which
--- nothing is known after that was reserved by somebody after this statement's snapshot: ask again (R8).
+-- nothing is known after that was reserved by somebody after this statement's snapshot: ask again (R8). There is
+-- no fence where the new rows' leases have a wait behind them: asked again, each counts from then (R3, R10).
 -- $1 principals, $2 keys, $3 fingerprints, $4 tokens, $5 policies, $6 leases in us, $7 retentions in us,
 -- $8 the clock's offset in us, $9 lock timeout. The rows in the order of their slots, no slot twice.
 WITH looked AS MATERIALIZED (
@@ -37,11 +38,15 @@ fresh AS (
     -- R7: somebody else's row, committed or not yet. Nothing is written, and no transaction of the caller's
     -- is aborted (T4).
     ON CONFLICT (principal, key) DO NOTHING
-    RETURNING fence
+    -- R10: whoever had to wait for another's row, and found it rolled back, wrote a clock from before the wait.
+    RETURNING
+        fence,
+        created_at > clock_timestamp() + $8::bigint * interval '1 microsecond' - interval '50 ms' AS in_time
 )
 SELECT
     count(*) AS n, true AS fresh, NULL::timestamptz AS now,
-    NULL::text, NULL::bytea, NULL::bytea, max(f.fence), NULL::bigint, NULL::text, NULL::boolean, NULL::interval,
+    NULL::text, NULL::bytea, NULL::bytea, CASE WHEN bool_and(f.in_time) THEN max(f.fence) END, NULL::bigint,
+    NULL::text, NULL::boolean, NULL::interval,
     NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, NULL::bigint, NULL::bytea,
     NULL::integer, NULL::bytea, NULL::bigint, NULL::bytea
 FROM fresh AS f

@@ -17,7 +17,11 @@ WITH fresh AS (
     WHERE (SELECT set_config('lock_timeout', $9::text, true)) IS NOT NULL
     -- R7, T4
     ON CONFLICT (principal, key) DO NOTHING
-    RETURNING fence
+    -- R10: whoever had to wait for another's row, and found it rolled back, wrote a clock from before the wait.
+    RETURNING
+        CASE
+            WHEN created_at > clock_timestamp() + $8::bigint * interval '1 microsecond' - interval '50 ms' THEN fence
+        END AS fence
 )
 SELECT
     1::bigint AS n, true AS fresh, NULL::timestamptz AS now,

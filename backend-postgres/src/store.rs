@@ -64,7 +64,11 @@ pub(crate) enum Ask<'a> {
     /// R8: written after the statement's snapshot, by somebody else or by itself.
     Look,
     /// A row may be written over: by this statement, which looks again under its lock.
-    Write(&'a Lane<Granting>),
+    Write {
+        lane: &'a Lane<Granting>,
+        /// Whether it is this call's own, from an earlier try.
+        own: bool,
+    },
 }
 
 /// What became of a holder's statement.
@@ -87,12 +91,14 @@ impl Inner {
                 if step.change == Change::Keep {
                     return Ask::Answer(step.answer.map_err(StoreError::from));
                 }
-                Ask::Write(match &record {
+                let own = matches!(&record, Record::Pending(pending) if pending.token == token);
+                let lane = match &record {
                     expired if expired.is_expired(now) => &self.reserve_again,
-                    Record::Pending(pending) if pending.token == token => &self.retry,
+                    Record::Pending(_) if own => &self.retry,
                     Record::Pending(_) => &self.take_over,
                     Record::Completed(_) | Record::Released(_) => &self.reserve_again,
-                })
+                };
+                Ask::Write { lane, own }
             }
             Said::Nothing => Ask::Look,
             Said::Standby => Ask::Answer(Err(on_standby(RESERVE))),
@@ -214,28 +220,29 @@ impl PostgresStore {
         let asked = Reserve { fingerprint: request.fingerprint, token, terms: request.terms };
         let inner = &self.0;
         let progress = Progress::default();
-        let refused = |refused| match refused {
-            // T3: somebody is at work there, in an open transaction.
-            Refused::Locked(_) => {
+        let refused = |refused, own: bool| match refused {
+            // T3: somebody is at work there, in an open transaction. But not where it may be a try of this very
+            // call, whose answer was lost: nobody is told to wait for himself.
+            Refused::Locked(_) if !own && progress.effect() == Effect::NotApplied => {
                 Ok(ReservationOutcome::InFlight(InFlight::new(inner.settings.lock_timeout)))
             }
-            Refused::Failed(error) => Err(error),
+            Refused::Locked(error) | Refused::Failed(error) => Err(error),
         };
         while Instant::now() < deadline {
             let said = match inner.reserve.call(slot, asked, deadline, &progress).await {
                 Ok(said) => said,
-                Err(error) => return refused(error),
+                Err(error) => return refused(error, false),
             };
-            let lane = match inner.next(said, token, request) {
+            let (lane, own) = match inner.next(said, token, request) {
                 Ask::Answer(answer) => return answer,
                 Ask::Look => continue,
-                Ask::Write(lane) => lane,
+                Ask::Write { lane, own } => (lane, own),
             };
             match lane.call(slot, asked, deadline, &progress).await {
                 Ok(Some(grant)) => return Ok(ReservationOutcome::Reserved(grant)),
                 // R8: it applies no longer.
                 Ok(None) => {}
-                Err(error) => return refused(error),
+                Err(error) => return refused(error, own),
             }
         }
         Err(too_late(RESERVE, progress.effect(), None))

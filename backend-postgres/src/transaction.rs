@@ -147,15 +147,16 @@ impl PostgresStore {
                 Err(failure) if failure.next == Next::Locked => return Ok((busy(), None)),
                 Err(failure) => return Err(failure.into_error(RESERVE_IN, Effect::NotApplied)),
             };
-            let lane = match inner.next(said, token, request) {
+            let (lane, own) = match inner.next(said, token, request) {
                 Ask::Answer(answer) => return answer.map(|outcome| (outcome, number)),
                 Ask::Look => continue,
-                Ask::Write(lane) => lane,
+                Ask::Write { lane, own } => (lane, own),
             };
             match self.in_tx(tx, lane.operation(), slot, &asked, RESERVE_IN, None).await? {
                 Ok((Some(grant), number)) => return Ok((ReservationOutcome::Reserved(grant), number)),
                 Ok((None, _)) => {}
-                Err(failure) if failure.next == Next::Locked => return Ok((busy(), None)),
+                // Its own holder's row, in another transaction: nobody is told to wait for himself.
+                Err(failure) if failure.next == Next::Locked && !own => return Ok((busy(), None)),
                 Err(failure) => return Err(failure.into_error(RESERVE_IN, Effect::NotApplied)),
             }
         }

@@ -90,29 +90,24 @@ impl Operation for Reserving {
 
     /// A row with `fresh` says how many rows are new, and their fence: one a statement, for they have one clock.
     /// Where that is not every row that was absent, none of them is known, and each asks again: with its own
-    /// token it is told its own grant (R3).
+    /// token it is told its own grant (R3). So it is where the clock is too old for a fence to be told (R10).
     fn read(&self, rows: &[Row<'_, Reserve>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
-        let mut fresh = None;
+        let (mut written, mut fresh) = (0, None);
         let mut all: Vec<_> = (0..rows.len()).map(|_| Ok(Said::Nothing)).collect();
         let mut seen = 0;
         for row in found {
             let mut columns = Columns::of(row);
             let mut read = || {
                 let (n, is_fresh) = (columns.number()?, columns.flag()?);
-                if is_fresh {
-                    // now, state, fingerprint, token; no fence where no row is new.
-                    return Ok((
-                        n,
-                        columns
-                            .skip(4)
-                            .maybe_signed()?
-                            .map(|fence| Said::Fresh(Fence::new(fence.unsigned_abs()))),
-                    ));
+                if !is_fresh {
+                    return there(&mut columns).map(|said| (n, Some(said)));
                 }
-                there(&mut columns).map(|said| (n, Some(said)))
+                written = usize::try_from(n).unwrap_or(0);
+                // now, state, fingerprint, token
+                fresh = columns.skip(4).maybe_signed()?.map(|fence| Fence::new(fence.unsigned_abs()));
+                Ok((n, None))
             };
             match read() {
-                Ok((n, Some(Said::Fresh(fence)))) => fresh = Some((n, fence)),
                 Ok((n, Some(said))) => {
                     seen += 1;
                     if let Some(place) = place(&mut all, n) {
@@ -129,15 +124,14 @@ impl Operation for Reserving {
                 }
             }
         }
-        let Some((count, fence)) = fresh else { return all };
-        let count = usize::try_from(count).unwrap_or(0);
-        if count == rows.len() {
+        let new = || fresh.map_or(Said::Nothing, Said::Fresh);
+        if written == rows.len() {
             // What `reserve_one.sql` saw beside the row that it wrote was deleted since its snapshot.
-            return rows.iter().map(|_| Ok(Said::Fresh(fence))).collect();
+            return rows.iter().map(|_| Ok(new())).collect();
         }
-        if count + seen == rows.len() {
+        if written + seen == rows.len() {
             for said in all.iter_mut().filter(|said| matches!(said, Ok(Said::Nothing))) {
-                *said = Ok(Said::Fresh(fence));
+                *said = Ok(new());
             }
         }
         all

@@ -8,6 +8,8 @@ use oncekey_conformance::{BoxError, Harness, Namespace, ShiftTime, TimeControl};
 use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStore, PostgresStoreBuilder, async_trait};
 use oncekey_testbed::postgres;
 
+const STALL: Duration = Duration::from_secs(4);
+
 /// Stores in a database, each with what the builder says.
 #[derive(Debug)]
 pub struct Tables {
@@ -48,6 +50,9 @@ impl Harness for Tables {
         let table = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let offset = ClockOffset::shiftable();
         let builder = (self.builder)().schema(&schema).table(&table).clock_offset(offset.clone());
+        // A busy machine may stall a session that holds a row's lock for longer than the default, and the others
+        // hear `InFlight` (T3), which is no answer of the state machine.
+        let builder = builder.lock_timeout(STALL);
         // `cargo xtask guards` takes clauses out.
         let builder = match std::env::var_os("ONCEKEY_SQL") {
             Some(folder) => builder.sql_folder(folder),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use oncekey_postgres::sqlx::{Connection, PgConnection};
 use oncekey_postgres::{
     CompleteOutcome, Effect, ErrorKind, Grant, IdempotencyAdmin, IdempotencyStore, Policy, PostgresStore,
-    ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome, Resolution, StoreError, Token,
+    PostgresStoreBuilder, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome, Resolution, StoreError,
+    Token,
 };
 
 use crate::kit::{
@@ -17,9 +18,12 @@ use crate::kit::{
 /// Far longer than a test: whoever waits for a lock doesn't answer before the lock is given back.
 const LONG: Duration = Duration::from_secs(60);
 
+fn patient_builder() -> PostgresStoreBuilder {
+    PostgresStore::builder().lock_timeout(LONG).statement_deadline(2 * LONG).call_deadline(3 * LONG)
+}
+
 async fn patient(url: &str) -> PostgresStore {
-    let builder = PostgresStore::builder().lock_timeout(LONG).statement_deadline(2 * LONG);
-    let store = builder.call_deadline(3 * LONG).connect(url).await.unwrap();
+    let store = patient_builder().connect(url).await.unwrap();
     store.ensure_schema().await.unwrap();
     store
 }
@@ -314,4 +318,73 @@ async fn a_commit_by_the_holder_is_what_waiting_calls_answer_from() {
     // The holder's fingerprint is another one.
     let answer = in_time("the reserve", waiting).await.unwrap().unwrap();
     assert_eq!(answer, ReservationOutcome::Conflict);
+}
+
+/// R3, S7. Told that somebody else is at work there, it would wait for itself.
+#[tokio::test]
+async fn a_retry_that_meets_its_own_row_locked_hears_no_in_flight() {
+    let url = fresh_url();
+    let store = impatient(&url).await;
+    let (token, asked) = (Token::fresh(), request());
+    let reserve = async || store.reserve_or_fetch(&slot("a"), token, &asked).await;
+    let grant = granted(reserve().await);
+    let holder = hold(&url, &["a".to_owned()]).await;
+    for round in 0..2 {
+        let error = in_time("a retry", reserve()).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::NotApplied), "round {round}");
+    }
+    // Anybody else waits for it.
+    let busy = in_time("another", self::reserve(&store, "a")).await.unwrap();
+    assert!(matches!(busy, ReservationOutcome::InFlight(_)), "{busy:?}");
+    holder.close().await.unwrap();
+    eventually("the row to be free", async || match reserve().await {
+        Ok(ReservationOutcome::Reserved(again)) if again == grant => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+/// R10. An insert has read its clock before it waits for another of its key.
+#[tokio::test]
+async fn a_fresh_lease_counts_from_after_the_wait_for_a_row_that_was_rolled_back() {
+    let url = fresh_url();
+    let store = patient(&url).await;
+    let batches = patient_builder().always_batches().connect(&url).await.unwrap();
+    let mut watcher = plain(&url).await;
+    for (store, name) in [(store, "alone"), (batches, "batch")] {
+        let keys: Vec<_> = (0..4).map(|n| format!("{name}-{n}")).collect();
+        let mut holder = insert(&url, &keys).await;
+        let callers: Vec<_> = keys
+            .iter()
+            .map(|key| {
+                let (store, key) = (store.clone(), key.clone());
+                tokio::spawn(async move { (granted(reserve(&store, &key).await), key) })
+            })
+            .collect();
+        let waiting = "SELECT count(*) FILTER (WHERE clock_timestamp() - query_start > interval '200 ms') \
+             FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+        eventually("all to have waited for a while", async || {
+            let count: i64 = sqlx::query_scalar(waiting).fetch_one(&mut watcher).await.unwrap();
+            if count == keys.len() as i64 { Ok(()) } else { Err(format!("{count} wait")) }
+        })
+        .await;
+        let freed: f64 = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8")
+            .fetch_one(&mut holder)
+            .await
+            .unwrap();
+        run(&mut holder, "ROLLBACK").await;
+        for caller in callers {
+            let (_, key) = in_time("a caller", caller).await.unwrap();
+            let left: f64 = sqlx::query_scalar(
+                "SELECT extract(epoch FROM lease_expires_at)::float8 - $1 FROM oncekey_slots WHERE key = $2",
+            )
+            .bind(freed)
+            .bind(&key)
+            .fetch_one(&mut watcher)
+            .await
+            .unwrap();
+            let lease = request().terms.lease().as_secs_f64();
+            assert!(left >= lease, "{key}: {left} s of {lease} s");
+        }
+    }
 }

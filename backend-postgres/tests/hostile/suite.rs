@@ -10,6 +10,8 @@ use oncekey_conformance::{
 use oncekey_postgres::sqlx::postgres::PgPool;
 use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStore, PostgresStoreBuilder, async_trait};
 
+const STALL: Duration = Duration::from_secs(4);
+
 /// How the suite's clients get at their database.
 #[derive(Clone, Debug)]
 pub enum Way {
@@ -65,8 +67,10 @@ impl Harness for Tables {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let offset = ClockOffset::shiftable();
         let table = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let builder =
-            PostgresStore::builder().table(table).without_notifications().clock_offset(offset.clone());
+        // A busy machine may stall a session that holds a row's lock for longer than the default, and the others
+        // hear `InFlight` (T3), which is no answer of the state machine.
+        let builder = PostgresStore::builder().table(table).without_notifications();
+        let builder = builder.clock_offset(offset.clone()).lock_timeout(STALL);
         self.connect(builder.clone())?.ensure_schema().await?;
         let this = Self { name: self.name, way: self.way.clone() };
         let connect = move || Ok(Arc::new(this.connect(builder.clone())?) as _);
