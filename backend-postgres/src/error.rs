@@ -208,6 +208,11 @@ fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
         "0A000" if text.contains("cached plan") => (ErrorKind::Unavailable, Next::Retry, Broken, text),
         // Prepared statements that come and go: a pooler hands each transaction another connection.
         "26000" | "42P05" | "08P01" => (ErrorKind::Other, Next::Give, Broken, format!("{text}: {POOLER}")),
+        // Arguments that their statement can't read: it is another one of the same name.
+        "22P03" | "42804" => (ErrorKind::Other, Next::Give, Broken, format!("{text}: {POOLER}")),
+        "54000" if text.contains("array dimensions") => {
+            (ErrorKind::Other, Next::Give, Broken, format!("{text}: {POOLER}"))
+        }
         // The table or one of its columns, or its schema, isn't there.
         "42P01" | "42703" | "3F000" => {
             let message = format!(
