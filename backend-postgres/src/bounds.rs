@@ -1,6 +1,7 @@
 //! [`Bounds`]: how much goes into one statement, how many statements go out at a time, and which slots go alone.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::error::Failure;
+use crate::gather::Herd;
 
 /// How long a slot that was locked is kept out of batches after its last lock timeout.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -23,6 +25,9 @@ pub(crate) struct Bounds {
     /// Statements of batches at a time, over all lanes.
     pub(crate) batches: Semaphore,
     pub(crate) runners: usize,
+    /// Whether a caller's own task sends its call.
+    pub(crate) lone: AtomicBool,
+    pub(crate) herd: Herd,
     /// Statements of single calls at a time, beside the batches.
     pub(crate) singles: Semaphore,
     /// Statements at a time that wait for a locked slot as long as a call does.

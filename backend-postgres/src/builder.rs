@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use oncekey_core::{Effect, ErrorKind, InvalidInput, Limits, StoreError};
@@ -13,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::bounds::Bounds;
 use crate::connection::{ClockOffset, Link, own_pool};
 use crate::error::too_late;
+use crate::gather::Herd;
 use crate::identifier::Table;
+use crate::kept::Kept;
 use crate::schema::{self, Found, Layout};
 use crate::store::{PostgresStore, Settings};
 
@@ -285,6 +288,7 @@ impl PostgresStoreBuilder {
         let link = Link {
             pool,
             own,
+            kept: Kept::default(),
             pooled: self.transaction_pooler,
             statement_deadline: self.statement_deadline,
             offset: self.offset,
@@ -296,6 +300,8 @@ impl PostgresStoreBuilder {
             batch_bytes: self.batch_bytes,
             batches: Semaphore::new(runners),
             runners,
+            herd: Herd::new(runners),
+            lone: AtomicBool::new(false),
             singles: Semaphore::new(singles),
             patient: Semaphore::new(PATIENT),
             batch_lock_timeout: self.batch_lock_timeout.min(self.lock_timeout),

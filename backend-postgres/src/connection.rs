@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions, Executor, Postgres};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{Connection, Failure};
+use crate::kept::Kept;
 use crate::statements::Sql;
 
 /// How long whoever connects waits before it looks whether anybody still wants it.
@@ -23,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) pool: PgPool,
     /// Whether the pool is the store's own, and not the caller's.
     pub(crate) own: bool,
+    /// What batches hand on, of a pool of the store's own.
+    pub(crate) kept: Kept,
     /// A pooler in transaction mode hands each transaction another connection: nothing may be prepared for
     /// longer than one.
     pub(crate) pooled: bool,
@@ -122,6 +125,18 @@ impl Link {
         }
     }
 
+    /// A batch's connection comes from the batch before, if it can.
+    pub(crate) fn kept(&self) -> Option<PoolConnection<Postgres>> {
+        self.kept.take()
+    }
+
+    /// Hands a connection on to the next batch. On a caller's pool somebody else may want it first.
+    pub(crate) fn keep(&self, connection: PoolConnection<Postgres>) {
+        if self.own && !self.pool.is_closed() {
+            self.kept.keep(&self.pool, connection);
+        }
+    }
+
     /// A connection, for as long as `wanted` says that somebody waits for it. A server that is far away takes
     /// longer than a look to be reached: a connection that is given up half-way each time never comes.
     pub(crate) async fn connection_while(
@@ -180,6 +195,9 @@ impl Link {
         if failure.connection == Connection::Broken || self.pooled {
             drop(connection.detach());
             // A server that went away took all of them along: each would fail one more try.
+            for kept in self.kept.take_all() {
+                drop(kept.detach());
+            }
             while let Some(idle) = self.own.then(|| self.pool.try_acquire()).flatten() {
                 drop(idle.detach());
             }

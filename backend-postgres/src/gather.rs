@@ -7,7 +7,8 @@
 //! ```
 //!
 //! No timer gathers: whatever arrived while the statements before were under way goes into the next, with those
-//! that the runtime has ready to come in. A lone call finds an idle connection and goes out at once, by itself.
+//! that the runtime has ready to come in. A lone call finds an idle connection and goes out at once, by itself,
+//! in its caller's own task ([`Lone`]).
 //!
 //! **No caller is in the way of its statement.** A runner is a task of its own, which nobody drops half-way:
 //! a caller that goes away leaves an answer that nobody hears, and no connection with half an exchange on it.
@@ -18,18 +19,20 @@
 //! batches. A slot that was locked is remembered for a while: its calls don't join a batch, so that an open
 //! transaction on one slot holds up no other.
 
+mod herd;
+mod lone;
 mod single;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use oncekey_core::{Effect, Slot, StoreError};
 use sqlx::Postgres;
 use sqlx::error::BoxDynError;
 use sqlx::pool::PoolConnection;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounds::{Bounds, held};
@@ -37,16 +40,20 @@ use crate::connection::Link;
 use crate::error::{Failure, Next, gone, too_late};
 use crate::operation::{Operation, Row};
 use crate::pause;
+use herd::OnItsWay;
+use lone::Lone;
 
-/// How many turns of the runtime a runner stands back at most.
-const TURNS: usize = 16;
+pub(crate) use herd::Herd;
 
 struct Call<O: Operation> {
     slot: Slot,
     asked: O::Asked,
     progress: Progress,
-    reply: oneshot::Sender<Result<O::Said, Refused>>,
+    reply: oneshot::Sender<Answer<O>>,
 }
+
+/// And, where others were answered with it, that its caller hasn't run yet.
+type Answer<O> = (Result<<O as Operation>::Said, Refused>, Option<OnItsWay>);
 
 /// What a caller whose deadline passes has to know: whether a statement of its call is under way, or was and its
 /// outcome is unknown. One for all statements of a call, so that its effect is the worst of all its tries (S7).
@@ -87,11 +94,15 @@ struct Shared<O: Operation> {
     link: Link,
     bounds: Arc<Bounds>,
     queue: Mutex<Queue<O>>,
+    /// That there may be enough for a batch.
+    more: Notify,
 }
 
 struct Queue<O: Operation> {
     waiting: VecDeque<Call<O>>,
     runners: usize,
+    /// How many calls the last statement had: whoever came alone is likely to come alone again.
+    last: usize,
     /// Failures in a row that may pass.
     failures: u32,
 }
@@ -110,8 +121,8 @@ impl<O: Operation> fmt::Debug for Lane<O> {
 
 impl<O: Operation> Lane<O> {
     pub(crate) fn new(operation: O, link: Link, bounds: Arc<Bounds>) -> Self {
-        let queue = Mutex::new(Queue { waiting: VecDeque::new(), runners: 0, failures: 0 });
-        Self(Arc::new(Shared { operation, link, bounds, queue }))
+        let queue = Mutex::new(Queue { waiting: VecDeque::new(), runners: 0, last: 1, failures: 0 });
+        Self(Arc::new(Shared { operation, link, bounds, queue, more: Notify::new() }))
     }
 
     pub(crate) fn operation(&self) -> &O {
@@ -127,15 +138,23 @@ impl<O: Operation> Lane<O> {
         progress: &Progress,
     ) -> Result<O::Said, Refused> {
         let name = self.0.operation.name();
+        let _counted = self.0.bounds.herd.call();
         let (reply, answer) = oneshot::channel();
         let call = Call { slot: slot.clone(), asked, progress: progress.clone(), reply };
-        if self.0.bounds.is_locked(slot) {
+        let lone = if self.0.bounds.is_locked(slot) {
             tokio::spawn(Arc::clone(&self.0).single(call));
+            None
         } else {
-            self.0.enqueue(call);
-        }
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
+            self.0.enqueue(call)
+        };
+        let answered = async {
+            if let Some(lone) = lone {
+                lone.await;
+            }
+            answer.await
+        };
+        match timeout_at(deadline, answered).await {
+            Ok(Ok((answer, _unaware))) => answer,
             Ok(Err(_)) => Err(Refused::Failed(gone(name, progress.effect()))),
             Err(_) => {
                 let trouble = self.0.bounds.trouble();
@@ -146,10 +165,26 @@ impl<O: Operation> Lane<O> {
 }
 
 impl<O: Operation> Shared<O> {
-    fn enqueue(self: &Arc<Self>, call: Call<O>) {
+    /// Puts the call where a runner finds it, or, if there is nobody else, gives the caller its statement.
+    fn enqueue(self: &Arc<Self>, mut call: Call<O>) -> Option<Lone> {
         let mut queue = held(&self.queue);
+        if queue.runners == 0 && queue.waiting.is_empty() && queue.last == 1 {
+            call = match self.lone(call) {
+                Ok(lone) => return Some(lone),
+                Err(call) => call,
+            };
+        }
         queue.waiting.push_back(call);
-        if queue.runners < self.bounds.runners {
+        if queue.waiting.len() >= self.bounds.herd.share() {
+            self.more.notify_one();
+        }
+        self.start(queue);
+        None
+    }
+
+    /// Starts a runner, if there is work and a place for one.
+    fn start(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue<O>>) {
+        if !queue.waiting.is_empty() && queue.runners < self.bounds.runners {
             queue.runners += 1;
             drop(queue);
             tokio::spawn(Runner { shared: Arc::clone(self), counted: true }.run());
@@ -169,7 +204,8 @@ impl<O: Operation> Shared<O> {
         let mut queue = held(&self.queue);
         let mut batch: Vec<Call<O>> = Vec::new();
         let mut bytes = 0;
-        while batch.len() < self.bounds.batch_rows {
+        let most = self.bounds.batch_rows.min(self.bounds.herd.share());
+        while batch.len() < most {
             let Some(next) = queue.waiting.front() else { break };
             let weight = self.operation.weight(&next.asked);
             if !batch.is_empty() && bytes + weight > self.bounds.batch_bytes {
@@ -199,6 +235,8 @@ impl<O: Operation> Shared<O> {
         for call in later.into_iter().rev() {
             queue.waiting.push_front(call);
         }
+        queue.last = kept.len();
+        self.start(queue);
         kept
     }
 
@@ -270,13 +308,14 @@ impl<O: Operation> Runner<O> {
                     }
                 }
             };
-            let got = match connection.take() {
+            let got = match connection.take().or_else(|| shared.link.kept()) {
                 Some(connection) => Ok(connection),
                 None => shared.link.connection_while(|so_far| shared.is_awaited(so_far)).await,
             };
             connection = match got {
                 Ok(connection) => {
-                    self.let_others_come().await;
+                    let is_enough = || held(&shared.queue).waiting.len() >= shared.bounds.herd.share();
+                    shared.bounds.herd.is_back(&shared.more, is_enough).await;
                     // What waits is taken now, and not before there is a connection to send it on.
                     let batch = shared.take();
                     if batch.is_empty() { Some(connection) } else { self.batch(connection, batch).await }
@@ -296,6 +335,9 @@ impl<O: Operation> Runner<O> {
                 pause::after(failures - 1).await;
             }
         }
+        if let Some(connection) = connection {
+            shared.link.keep(connection);
+        }
     }
 
     /// Whether somebody waits. If nobody does, the place is given up under the same lock: a call that comes
@@ -313,20 +355,6 @@ impl<O: Operation> Runner<O> {
         self.counted
     }
 
-    /// Callers that were answered together come back together, one a poll. A runner that took the first of them
-    /// alone would pay two flushes for one: it stands back as long as each turn of the runtime brings more.
-    async fn let_others_come(&self) {
-        let mut waiting = 0;
-        for _ in 0..TURNS {
-            let now = held(&self.shared.queue).waiting.len();
-            if now <= waiting {
-                break;
-            }
-            waiting = now;
-            tokio::task::yield_now().await;
-        }
-    }
-
     /// No connection: what may pass is waited for, and the rest is everybody's answer.
     fn unreachable(&self, failure: &Failure) {
         let mut queue = held(&self.shared.queue);
@@ -339,7 +367,7 @@ impl<O: Operation> Runner<O> {
         drop(queue);
         for call in waiting {
             let error = failure.to_error(self.shared.operation.name(), call.progress.effect());
-            let _ = call.reply.send(Err(Refused::Failed(error)));
+            let _ = call.reply.send((Err(Refused::Failed(error)), None));
         }
     }
 
@@ -356,10 +384,13 @@ impl<O: Operation> Runner<O> {
             Ok((said, connection)) => {
                 held(&shared.queue).failures = 0;
                 shared.bounds.went_well();
-                for ((call, said), before) in batch.into_iter().zip(said).zip(before) {
+                // All of them before the first can run.
+                let all = batch.len();
+                let herd: Vec<_> = (0..all).map(|_| (all > 1).then(|| shared.bounds.herd.answer())).collect();
+                for (((call, said), before), unaware) in batch.into_iter().zip(said).zip(before).zip(herd) {
                     // Answered: what is unknown is what came before this.
                     call.progress.set(before);
-                    let _ = call.reply.send(said.map_err(Refused::Failed));
+                    let _ = call.reply.send((said.map_err(Refused::Failed), unaware));
                 }
                 return Some(connection);
             }
@@ -392,7 +423,7 @@ impl<O: Operation> Runner<O> {
             Next::Locked | Next::Isolate | Next::Give => {
                 for call in batch {
                     let error = failure.to_error(shared.operation.name(), call.progress.effect());
-                    let _ = call.reply.send(Err(Refused::Failed(error)));
+                    let _ = call.reply.send((Err(Refused::Failed(error)), None));
                 }
             }
         }

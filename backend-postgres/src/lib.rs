@@ -60,6 +60,7 @@ mod connection;
 mod error;
 mod gather;
 mod identifier;
+mod kept;
 mod operation;
 mod pause;
 mod row;

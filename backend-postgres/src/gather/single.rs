@@ -37,7 +37,7 @@ impl<O: Operation> Shared<O> {
                         if let Some(said) = said.pop() {
                             call.progress.set(effect);
                             bounds.forget(&call.slot);
-                            let _ = call.reply.send(said.map_err(Refused::Failed));
+                            let _ = call.reply.send((said.map_err(Refused::Failed), None));
                         }
                         return;
                     }
@@ -58,7 +58,7 @@ impl<O: Operation> Shared<O> {
                 let [call] = batch;
                 let error = failure.into_error(self.operation.name(), effect);
                 let refused = if locked { Refused::Locked(error) } else { Refused::Failed(error) };
-                let _ = call.reply.send(Err(refused));
+                let _ = call.reply.send((Err(refused), None));
                 return;
             }
             bounds.failed(&failure);

@@ -14,7 +14,7 @@ use oncekey_postgres::{
 };
 
 use crate::kit::{
-    HOUR, answer, ask, fresh_url, granted, in_time, pool, random, request, reserve, slot, works,
+    HOUR, answer, ask, eventually, fresh_url, granted, in_time, pool, random, request, reserve, slot, works,
 };
 
 /// What is done to a slot of its own, by a call that is dropped and then by one that isn't.
@@ -195,10 +195,11 @@ async fn one_connection(builder: PostgresStoreBuilder) -> (PostgresStore, PgPool
     (store, pool, url)
 }
 
+const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity \
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+
 async fn nobody_is_left_in_a_transaction(url: &str) {
-    let idle = "SELECT count(*) FROM pg_stat_activity \
-        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
-    assert_eq!(ask(url, idle).await, "0");
+    assert_eq!(ask(url, IN_TRANSACTION).await, "0");
 }
 
 /// When a call is dropped.
@@ -210,9 +211,13 @@ enum After {
     Turns,
 }
 
-/// Drops calls ever later, until they answer.
+/// Drops calls ever later, until they answer, on the one connection of a caller's pool.
 async fn dropped_ever_later(after: After, builder: PostgresStoreBuilder) {
     let (store, pool, url) = one_connection(builder).await;
+    drop_each_kind(after, store, pool, url).await;
+}
+
+async fn drop_each_kind(after: After, store: PostgresStore, pool: PgPool, url: String) {
     let mut dropped = 0;
     for kind in KINDS {
         let mut times = 0;
@@ -249,6 +254,64 @@ async fn a_call_dropped_at_any_of_its_awaits_leaves_its_one_connection_usable() 
 #[tokio::test]
 async fn a_call_dropped_at_any_turn_of_the_runtime_leaves_its_one_connection_usable() {
     dropped_ever_later(After::Turns, PostgresStore::builder()).await;
+}
+
+/// A lone call is sent by its caller's own task, which is dropped here, on a connection that the next one gets.
+async fn dropped_ever_later_on_a_pool_of_the_stores_own(after: After, builder: PostgresStoreBuilder) {
+    let url = fresh_url();
+    let store = builder.connections(1).without_notifications().connect(&url).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    works(&store, "a record").await;
+    let pool = store.pool().clone();
+    drop_each_kind(after, store, pool, url).await;
+}
+
+#[tokio::test]
+async fn a_lone_call_dropped_at_any_of_its_awaits_is_finished_without_it() {
+    dropped_ever_later_on_a_pool_of_the_stores_own(After::Wakes, PostgresStore::builder()).await;
+}
+
+#[tokio::test]
+async fn a_lone_call_dropped_at_any_turn_of_the_runtime_is_finished_without_it() {
+    dropped_ever_later_on_a_pool_of_the_stores_own(After::Turns, PostgresStore::builder()).await;
+}
+
+/// As in a `select!` whose other branch is busy.
+#[tokio::test]
+async fn a_caller_that_is_not_polled_holds_up_nobody() {
+    for builder in [PostgresStore::builder(), PostgresStore::builder().transaction_pooler()] {
+        let url = fresh_url();
+        let store = builder.connections(1).connect(&url).await.unwrap();
+        store.ensure_schema().await.unwrap();
+        for kind in [Kind::Reserve, Kind::Complete, Kind::TakeOver, Kind::Release, Kind::Lookup] {
+            let mut times = 1;
+            loop {
+                let bench = Bench::set(&store, kind, format!("{kind:?}-{times}")).await;
+                let mut call = pin!(bench.call());
+                let mut answer = in_time("its first polls", woken(call.as_mut(), times)).await;
+                for n in 0..3 {
+                    in_time("another caller", works(&store, &format!("{kind:?}-{times}-{n}"))).await;
+                }
+                // Nor, by a lock, anybody who calls for its slot.
+                eventually("its transaction to end", async || {
+                    match ask(&url, IN_TRANSACTION).await.as_str() {
+                        "0" => Ok(()),
+                        left => Err(format!("{left} in a transaction")),
+                    }
+                })
+                .await;
+                let answered_at_once = answer.is_some();
+                if answer.is_none() {
+                    answer = Some(in_time("the rest of its polls", call).await);
+                }
+                assert!(answer.unwrap().unwrap(), "{kind:?} after {times} polls");
+                if answered_at_once {
+                    break;
+                }
+                times += 1;
+            }
+        }
+    }
 }
 
 /// Behind a pooler each statement is between a BEGIN and a COMMIT.

@@ -179,3 +179,23 @@ async fn a_closed_pool_is_an_error_at_once() {
     let told = in_time("all operations", every_operation(&store, &slot("a"), &grant)).await;
     all_fail(told, ErrorKind::Unavailable, &["the pool is closed"]);
 }
+
+/// The store keeps connections from call to call, and a pool's close waits for each.
+#[tokio::test]
+async fn closing_the_stores_own_pool_waits_for_nobody() {
+    let store = PostgresStore::connect(&fresh_url()).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    for closed_before in [false, true] {
+        let callers = (0..20).map(|n| {
+            let store = store.clone();
+            tokio::spawn(async move { reserve(&store, &format!("{n}")).await.map(drop) })
+        });
+        let callers: Vec<_> = callers.collect();
+        for caller in callers {
+            let told = in_time("a caller", caller).await.unwrap();
+            assert_eq!(told.is_err(), closed_before, "{told:?}");
+        }
+        in_time("the pool to close", store.pool().close()).await;
+        assert_eq!(store.pool().size(), 0);
+    }
+}
