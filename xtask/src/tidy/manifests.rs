@@ -9,10 +9,11 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("oncekey-conformance", &["oncekey-core"], &[]),
     ("oncekey-testbed", &[], &[]),
     ("oncekey-postgres", &["oncekey-core"], &["oncekey-conformance", "oncekey-testbed"]),
+    ("oncekey-redis", &["oncekey-core"], &["oncekey-conformance", "oncekey-testbed"]),
     ("oncekey-sqlite", &["oncekey-core"], &["oncekey-conformance"]),
     (
         "oncekey-cli",
-        &["oncekey-core", "oncekey-postgres", "oncekey-sqlite", "oncekey-conformance"],
+        &["oncekey-core", "oncekey-postgres", "oncekey-redis", "oncekey-sqlite", "oncekey-conformance"],
         &["oncekey-testbed"],
     ),
     ("oncekey-example-killed", &[], &[]),

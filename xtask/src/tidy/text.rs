@@ -12,6 +12,7 @@ const LONG: &[(&str, &str)] = &[("core/src/state.rs", "the spec's tables, read s
 const SLEEPS: &[(&str, &str)] = &[
     ("backend-postgres/tests/hostile/kit.rs", "other sessions don't call back: the pause between two looks"),
     ("backend-postgres/src/pause.rs", "a server that starts again is not to be stormed"),
+    ("backend-redis/src/pause.rs", "a server that starts again is not to be stormed"),
     ("conformance-tests/src/kit/stage.rs", "a store whose clock can't be moved leaves nothing but waiting"),
     ("core/src/runner/retry.rs", "a call that failed is made again after a pause"),
     ("testbed/src/wait.rs", "other processes don't call back: the pause between two looks at a condition"),

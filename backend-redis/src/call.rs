@@ -1,0 +1,149 @@
+//! [`Call`]: one call of the store's, and its tries.
+
+use oncekey_core::{Effect, StoreError};
+use redis::{Cmd, Value};
+use tokio::time::Instant;
+
+use crate::builder::Wait;
+use crate::error::{Failure, Next};
+use crate::link::Node;
+use crate::pause;
+use crate::script::Script;
+use crate::store::{Inner, TRY};
+
+/// Adds the arguments of a script.
+pub(crate) type Arguments<'a> = &'a (dyn Fn(&mut Cmd) + Send + Sync);
+
+/// A call of the store's: its name, its deadline, and what its tries may have done.
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    pub(crate) deadline: Instant,
+    pub(crate) effect: Effect,
+    writes: bool,
+}
+
+impl Call {
+    pub(crate) fn writing(name: &'static str, inner: &Inner) -> Self {
+        Self { name, deadline: inner.deadline(), effect: Effect::NotApplied, writes: true }
+    }
+
+    pub(crate) fn reading(name: &'static str, deadline: Instant) -> Self {
+        Self { name, deadline, effect: Effect::NotApplied, writes: false }
+    }
+
+    pub(crate) fn failed(&self, failure: Failure) -> StoreError {
+        let failure = if self.writes { failure } else { failure.not_applied() };
+        failure.into_error(self.name, self.effect)
+    }
+}
+
+impl Wait {
+    /// Whether as many as were asked for have it.
+    fn check(&self, waited: Value) -> Result<(), Failure> {
+        match waited {
+            Value::Int(had) if !self.on_disk => {
+                let enough = had >= i64::from(self.replicas);
+                let asked = format!("{} replicas were to have it", self.replicas);
+                if enough { Ok(()) } else { Err(Failure::too_few(&asked, had)) }
+            }
+            Value::Array(each) => {
+                let [Value::Int(local), Value::Int(had)] = each[..] else { return Err(Failure::nonsense()) };
+                let enough = local >= i64::from(self.local) && had >= i64::from(self.replicas);
+                let asked = format!("this disk and those of {} replicas were to have it", self.replicas);
+                if enough { Ok(()) } else { Err(Failure::too_few(&asked, local + had)) }
+            }
+            Value::ServerError(error) => Err(Failure::waiting(error.into())),
+            _ => Err(Failure::nonsense()),
+        }
+    }
+}
+
+/// Why a script gave no answer.
+pub(crate) enum Ended {
+    /// Memory is full, and nothing was done.
+    Full(StoreError),
+    Failed(StoreError),
+}
+
+impl From<Ended> for StoreError {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Full(error) | Ended::Failed(error) => error,
+        }
+    }
+}
+
+impl Inner {
+    /// Runs a script on a slot, again and again while what fails may pass.
+    pub(crate) async fn run(
+        &self,
+        call: &mut Call,
+        script: &Script,
+        key: &str,
+        arguments: Arguments<'_>,
+    ) -> Result<Value, Ended> {
+        let mut failures = 0;
+        let mut in_full = false;
+        loop {
+            let mut cmd = if in_full { script.in_full(key) } else { script.on(key) };
+            arguments(&mut cmd);
+            let until = call.deadline.min(Instant::now() + TRY);
+            let failure = match self.send(call, &cmd, until).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            if call.writes {
+                call.effect = call.effect.max(failure.effect);
+            }
+            match failure.next {
+                // Nothing was done, and it is asked again at once; but once.
+                Next::InFull if !in_full => {
+                    in_full = true;
+                    continue;
+                }
+                Next::Full => return Err(Ended::Full(call.failed(failure))),
+                Next::Retry if Instant::now() < call.deadline => {}
+                _ => return Err(Ended::Failed(call.failed(failure))),
+            }
+            pause::after(failures).await;
+            failures += 1;
+            if Instant::now() >= call.deadline {
+                return Err(Ended::Failed(call.failed(failure)));
+            }
+        }
+    }
+
+    /// Sends a command that writes nothing, to the server it is for, again and again while what fails may pass.
+    pub(crate) async fn ask(&self, call: &Call, node: Option<&Node>, cmd: &Cmd) -> Result<Value, StoreError> {
+        let mut failures = 0;
+        loop {
+            let until = call.deadline.min(Instant::now() + TRY);
+            let failure = match self.link.send_to(node.unwrap_or(&Node::Only), cmd, until).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            if failure.next != Next::Retry || Instant::now() >= call.deadline {
+                return Err(call.failed(failure));
+            }
+            pause::after(failures).await;
+            failures += 1;
+        }
+    }
+
+    async fn send(&self, call: &Call, cmd: &Cmd, until: Instant) -> Result<Value, Failure> {
+        let wait = match &self.settings.wait {
+            Some(wait) if call.writes => wait,
+            _ => return self.link.send(cmd, until).await,
+        };
+        let within = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX);
+        let mut then = Cmd::new();
+        if wait.on_disk {
+            then.arg("WAITAOF").arg(u8::from(wait.local)).arg(wait.replicas).arg(within);
+        } else {
+            then.arg("WAIT").arg(wait.replicas).arg(within);
+        }
+        let [said, waited] = self.link.send_both(cmd, &then, until).await?;
+        wait.check(waited)?;
+        Ok(said)
+    }
+}

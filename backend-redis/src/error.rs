@@ -1,0 +1,181 @@
+//! What a failure of the driver or the server means: what kind of thing it is, whether the script may have had an
+//! effect, and whether it is worth another try.
+
+use oncekey_core::{Effect, ErrorKind, StoreError};
+use redis::RedisError;
+
+/// A failed try of a command.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) effect: Effect,
+    pub(crate) next: Next,
+    /// Whether the connection may be used again.
+    pub(crate) broken: bool,
+    message: String,
+    source: Option<RedisError>,
+}
+
+/// What to do after a failed try.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    /// It may pass: the same again, within the deadline (S6).
+    Retry,
+    /// The server doesn't know the script's digest: the same in full.
+    InFull,
+    /// Memory is full: what writes nothing may be asked all the same.
+    Full,
+    /// It won't pass.
+    Give,
+}
+
+impl Failure {
+    fn new(kind: ErrorKind, effect: Effect, next: Next, message: impl Into<String>) -> Self {
+        Self { kind, effect, next, broken: false, message: message.into(), source: None }
+    }
+
+    fn because(mut self, source: RedisError) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    fn broken(mut self) -> Self {
+        self.broken = true;
+        self
+    }
+
+    /// What can't be changed by trying again.
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, Effect::NotApplied, Next::Give, message)
+    }
+
+    /// No connection could be had: nothing was sent.
+    pub(crate) fn no_connection(error: RedisError) -> Self {
+        let refused = error.kind() == redis::ErrorKind::AuthenticationFailed;
+        let (kind, next, message) = match error.code() {
+            _ if refused => {
+                (ErrorKind::Other, Next::Give, format!("the server refuses who asks: {}", text(&error)))
+            }
+            Some("LOADING" | "BUSY" | "MASTERDOWN") => {
+                let message = format!("the server isn't ready: {}", text(&error));
+                (ErrorKind::Unavailable, Next::Retry, message)
+            }
+            Some(_) => (ErrorKind::Other, Next::Give, format!("the server refuses: {}", text(&error))),
+            None => {
+                let message = format!("the server can't be reached: {}", text(&error));
+                (ErrorKind::Unavailable, Next::Retry, message)
+            }
+        };
+        Self::new(kind, Effect::NotApplied, next, message).because(error)
+    }
+
+    /// Nor by the deadline.
+    pub(crate) fn no_connection_yet() -> Self {
+        let message = "no connection could be had in time: is the server down, or a network in between?";
+        Self::new(ErrorKind::Timeout, Effect::NotApplied, Next::Retry, message)
+    }
+
+    /// The server may do it yet.
+    pub(crate) fn no_answer() -> Self {
+        let message = "the server did not answer in time";
+        Self::new(ErrorKind::Timeout, Effect::Unknown, Next::Retry, message).broken()
+    }
+
+    /// It was written, and is on fewer machines than was asked for.
+    pub(crate) fn too_few(asked: &str, had: i64) -> Self {
+        let message =
+            format!("written, but not acknowledged as asked for: {asked}, and {had} did within the time");
+        Self::new(ErrorKind::Unavailable, Effect::Unknown, Next::Retry, message)
+    }
+
+    /// What came back is no answer of the script's.
+    pub(crate) fn nonsense() -> Self {
+        let message = "the server answered something else than the script does: what is in between?";
+        Self::new(ErrorKind::Other, Effect::Unknown, Next::Give, message).broken()
+    }
+
+    /// A command was sent, and failed. A script writes last, and what the server says against it comes before it
+    /// has written; but a lost connection leaves its effect unknown.
+    pub(crate) fn of(error: RedisError) -> Self {
+        let Some(code) = error.code().map(ToOwned::to_owned) else {
+            let message = format!("the connection was lost: {}", text(&error));
+            let failure = Self::new(ErrorKind::Unavailable, Effect::Unknown, Next::Retry, message);
+            return failure.broken().because(error);
+        };
+        let said = text(&error);
+        let (kind, next, broken, message) = match &*code {
+            "NOSCRIPT" => (ErrorKind::Unavailable, Next::InFull, false, said),
+            "OOM" => {
+                let message = format!("the server's memory is full, and it may not forget: {said}");
+                (ErrorKind::Unavailable, Next::Full, false, message)
+            }
+            // Starting up, cut off, in a script that doesn't end, unable to save, short of replicas.
+            "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MISCONF" | "NOREPLICAS" => {
+                (ErrorKind::Unavailable, Next::Retry, false, format!("the server can't write now: {said}"))
+            }
+            // It was the master a moment ago.
+            "READONLY" | "UNBLOCKED" => {
+                (ErrorKind::Unavailable, Next::Retry, true, format!("the server is a replica: {said}"))
+            }
+            "MOVED" | "ASK" | "CROSSSLOT" => {
+                let message = format!(
+                    "the server is one of a cluster: open it by redis+cluster://host:port,.. ({said})"
+                );
+                (ErrorKind::Unsupported, Next::Give, false, message)
+            }
+            "WRONGTYPE" => {
+                let message = format!("a key of this prefix is somebody else's: {said}");
+                (ErrorKind::Corrupt, Next::Give, false, message)
+            }
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => {
+                let message = format!("the server refuses who asks: {said}");
+                (ErrorKind::Other, Next::Give, false, message)
+            }
+            _ if said.contains("Unknown script flag") || said.contains("unexpected symbol near '#'") => {
+                let message = format!("Redis 7.0, Valkey 7.2 or later is needed: {said}");
+                (ErrorKind::Unsupported, Next::Give, false, message)
+            }
+            _ => (ErrorKind::Other, Next::Give, false, said),
+        };
+        let failure = Self::new(kind, Effect::NotApplied, next, message).because(error);
+        if broken { failure.broken() } else { failure }
+    }
+
+    /// The same of a driver that tries again by itself, and says what the last of its tries met.
+    pub(crate) fn of_several(error: RedisError) -> Self {
+        let mut failure = Self::of(error);
+        if failure.next != Next::InFull {
+            failure.effect = Effect::Unknown;
+        }
+        failure
+    }
+
+    /// What was asked changes nothing.
+    pub(crate) fn not_applied(mut self) -> Self {
+        self.effect = Effect::NotApplied;
+        self
+    }
+
+    /// The write was done, and the server doesn't wait for others.
+    pub(crate) fn waiting(error: RedisError) -> Self {
+        let message = format!("written, but this server can't wait for others to have it: {}", text(&error));
+        Self::new(ErrorKind::Unsupported, Effect::Unknown, Next::Give, message).because(error)
+    }
+
+    /// As the caller hears it; `before` is the effect of earlier tries (S7).
+    pub(crate) fn into_error(self, operation: &'static str, before: Effect) -> StoreError {
+        let error = StoreError::new(self.kind, operation, self.effect.max(before), self.message);
+        match self.source {
+            Some(source) => error.with_source(source),
+            None => error,
+        }
+    }
+}
+
+/// What the server or the system said, without the driver's own words around it.
+fn text(error: &RedisError) -> String {
+    match (error.code(), error.detail()) {
+        (Some(code), Some(detail)) => format!("{code} {detail}"),
+        _ => error.to_string(),
+    }
+}

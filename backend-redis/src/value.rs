@@ -1,0 +1,227 @@
+//! What a key holds: a [`Record`] and its slot, as the scripts read and write them.
+//!
+//! ```text
+//! byte   1  version 1    2  state    3  token[16]    19  fence    27  expires
+//! P     35  fingerprint[32]    67  attempt    71  created    79  policy T or R    80  begun    81  retention
+//!       89  lease_end    97  checkpoint's number    105  length of slot    107  slot    checkpoint's data
+//! C     35  fingerprint[32]    67  attempt    71  created    79  completed    87  status    89  body kept?
+//!       90  length of headers    94  length of body    102  length of slot    104  slot    headers    body
+//! R     nothing more
+//! ```
+//!
+//! Numbers are little endian: 8 bytes, an attempt and the headers' length 4, status and the slot's length 2. But a
+//! checkpoint's number has its highest byte first. Times and spans are microseconds; *never* is all ones.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use oncekey_core::codec::Corrupt;
+use oncekey_core::state::{self, Completed, Pending, Record, Released};
+use oncekey_core::{
+    Body, Checkpoint, Fence, Fingerprint, Grant, IdempotencyRecord, Policy, Slot, StoredResponse, Timestamp,
+    Token,
+};
+
+/// The most bytes that a value has before its checkpoint, headers or body.
+pub(crate) const HEAD: usize = 106 + 2 * 256;
+
+/// A record, and whose it is; a Released one doesn't say.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) record: Record,
+    pub(crate) slot: Option<Slot>,
+}
+
+/// Reads a value; with `whole` unset the first [`HEAD`] bytes of one, without what follows them.
+pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
+    let mut input = Reader { bytes: value, at: 0 };
+    if input.byte()? != 1 {
+        return Err(Corrupt::new("its version is not 1"));
+    }
+    let state = input.byte()?;
+    let token = Token::from_bytes(input.array()?);
+    let fence = input.u64().and_then(signed).map(Fence::new)?;
+    let expires_at = match input.u64()? {
+        u64::MAX => Timestamp::NEVER,
+        micros => time(micros)?,
+    };
+    if state == b'R' {
+        let record = Record::Released(Released { token, fence, expires_at });
+        return if input.left() == 0 { Ok(Stored { record, slot: None }) } else { Err(longer()) };
+    }
+    let fingerprint = Fingerprint::from_bytes(input.array()?);
+    let attempt = match u32::from_le_bytes(input.array()?) {
+        0 => return Err(Corrupt::new("its attempt is 0")),
+        attempt => attempt,
+    };
+    let created_at = input.u64().and_then(time)?;
+    match state {
+        b'P' => {
+            let policy = match input.byte()? {
+                b'T' => Policy::TakeOver,
+                b'R' => Policy::Refuse,
+                _ => return Err(Corrupt::new("its policy is neither T nor R")),
+            };
+            let begun = input.flag()?;
+            let retention = Duration::from_micros(input.u64()?);
+            let lease_expires_at = input.u64().and_then(time)?;
+            let sequence = u64::from_be_bytes(input.array()?);
+            let slot = input.slot()?;
+            let data = input.take(input.left())?;
+            let checkpoint = match sequence {
+                0 if whole && !data.is_empty() => return Err(longer()),
+                0 => None,
+                _ if !whole => None,
+                sequence => Some(
+                    Checkpoint::new(sequence, data)
+                        .map_err(|_| Corrupt::new("its checkpoint is too long"))?,
+                ),
+            };
+            let pending = Pending {
+                fingerprint,
+                token,
+                fence,
+                attempt,
+                checkpoint,
+                begun,
+                policy,
+                retention,
+                created_at,
+                lease_expires_at,
+                expires_at,
+            };
+            Ok(Stored { record: Record::Pending(pending), slot: Some(slot) })
+        }
+        b'C' => {
+            let completed_at = input.u64().and_then(time)?;
+            let status = u16::from_le_bytes(input.array()?);
+            let kept = input.flag()?;
+            let headers = u32::from_le_bytes(input.array()?);
+            let length = input.u64()?;
+            let slot = input.slot()?;
+            let response = if whole {
+                let headers = input.take(usize::try_from(headers).map_err(|_| cut())?)?;
+                if kept {
+                    let body = input.take(usize::try_from(length).map_err(|_| cut())?)?;
+                    StoredResponse::new(status, headers, body)
+                } else {
+                    StoredResponse::not_kept(status, headers, length)
+                }
+            } else {
+                StoredResponse::not_kept(status, Bytes::new(), 0)
+            };
+            if whole && input.left() > 0 {
+                return Err(longer());
+            }
+            let record = IdempotencyRecord::new(
+                fingerprint,
+                fence,
+                attempt,
+                response,
+                created_at,
+                completed_at,
+                expires_at,
+            );
+            Ok(Stored { record: Record::Completed(Completed { token, record }), slot: Some(slot) })
+        }
+        _ => Err(Corrupt::new("its state is none of P, C, R")),
+    }
+}
+
+/// The part of a Completed value that its holder sends.
+pub(crate) fn response(slot: &Slot, response: &StoredResponse) -> Vec<u8> {
+    let (kept, length, body) = match &response.body {
+        Body::Kept(bytes) => (1, bytes.len() as u64, &bytes[..]),
+        Body::NotKept { len } => (0, *len, &[][..]),
+    };
+    let slot = slot.to_bytes();
+    let mut out = Vec::with_capacity(17 + slot.len() + response.headers.len() + body.len());
+    out.extend_from_slice(&response.status.to_le_bytes());
+    out.push(kept);
+    // Responses are limited to far less.
+    out.extend_from_slice(&u32::try_from(response.headers.len()).unwrap_or(u32::MAX).to_le_bytes());
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&u16::try_from(slot.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(&slot);
+    out.extend_from_slice(&response.headers);
+    out.extend_from_slice(body);
+    out
+}
+
+/// What a holder is known by.
+pub(crate) fn own(grant: &Grant) -> [u8; 24] {
+    let mut own = [0; 24];
+    own[..16].copy_from_slice(grant.token.as_bytes());
+    own[16..].copy_from_slice(&grant.fence.get().to_le_bytes());
+    own
+}
+
+/// In microseconds.
+pub(crate) fn span(duration: Duration) -> u64 {
+    state::micros_of(duration)
+}
+
+fn cut() -> Corrupt {
+    Corrupt::new("it is cut")
+}
+
+fn longer() -> Corrupt {
+    Corrupt::new("bytes follow its end")
+}
+
+fn signed(n: u64) -> Result<u64, Corrupt> {
+    i64::try_from(n).map(|_| n).map_err(|_| Corrupt::new("a time or fence is past i64::MAX"))
+}
+
+fn time(micros: u64) -> Result<Timestamp, Corrupt> {
+    signed(micros).map(Timestamp::from_micros)
+}
+
+struct Reader<'a> {
+    bytes: &'a Bytes,
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    fn take(&mut self, n: usize) -> Result<Bytes, Corrupt> {
+        if n > self.left() {
+            return Err(cut());
+        }
+        let taken = self.bytes.slice(self.at..self.at + n);
+        self.at += n;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let array = rest.first_chunk().copied().ok_or_else(cut)?;
+        self.at += N;
+        Ok(array)
+    }
+
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn flag(&mut self) -> Result<bool, Corrupt> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Corrupt::new("a flag is neither 0 nor 1")),
+        }
+    }
+
+    fn u64(&mut self) -> Result<u64, Corrupt> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn slot(&mut self) -> Result<Slot, Corrupt> {
+        let length = u16::from_le_bytes(self.array()?);
+        let bytes = self.take(usize::from(length))?;
+        Slot::from_bytes(&bytes).map_err(|_| Corrupt::new("its slot is none"))
+    }
+}
