@@ -29,12 +29,20 @@ fn run() -> Result<(), Error> {
             let server = redis::Server::builder().tcp().start()?;
             serve(&server.url(0), server.pid());
         }
+        Some("redis-sentinel") => {
+            let watched = redis::Watched::start()?;
+            serve(&watched.url(), watched.master()?.pid());
+        }
+        Some("redis-cluster") => {
+            let cluster = redis::Cluster::start()?;
+            serve(&cluster.url(), cluster.servers()[0].pid());
+        }
         Some("pgbouncer") => {
             let server = postgres::Server::start()?;
             let bouncer = Bouncer::before(&server, PoolMode::Transaction).tcp().start()?;
             serve(&bouncer.url("postgres"), bouncer.pid());
         }
-        _ => println!("which server? postgres, redis, pgbouncer"),
+        _ => println!("which server? postgres, redis, redis-sentinel, redis-cluster, pgbouncer"),
     }
     Ok(())
 }

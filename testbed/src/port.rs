@@ -32,7 +32,7 @@ pub(crate) fn with_free(
 }
 
 /// A port that nobody listens on now, and a different one each time.
-fn free() -> Result<u16, Error> {
+pub(crate) fn free() -> Result<u16, Error> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let count = PORTS.len() as u32;
     // Test binaries run at once: each begins somewhere else.

@@ -18,6 +18,7 @@ const SETTINGS: &[(&str, &str)] = &[("appendonly", "yes"), ("appendfsync", "alwa
 pub struct Builder {
     settings: Vec<(String, String)>,
     tcp: bool,
+    cluster: bool,
     primary: Option<Option<SocketAddr>>,
     inside: Option<PathBuf>,
     binaries: Binaries,
@@ -26,7 +27,7 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new() -> Self {
         let binaries = Binaries::of("redis-server");
-        Self { settings: Vec::new(), tcp: false, primary: None, inside: None, binaries }
+        Self { settings: Vec::new(), tcp: false, cluster: false, primary: None, inside: None, binaries }
     }
 
     /// Adds a line to redis.conf, in its own notation. The last one of a name wins, also over the durable
@@ -41,6 +42,12 @@ impl Builder {
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// To become one of a cluster's. It listens by TCP, on two ports.
+    pub(super) fn in_cluster(mut self) -> Self {
+        (self.tcp, self.cluster) = (true, true);
         self
     }
 
@@ -84,7 +91,8 @@ impl Builder {
         let leash = Leash::new(folder, user, "KILL", &program, &["redis.conf"])?;
         let mut server = Server::new(leash, cli);
         port::with_free(self.tcp, |free| {
-            folder::write(&server.folder().join("redis.conf"), &self.configuration(free), user)?;
+            let bus = if self.cluster { Some(port::free()?) } else { None };
+            folder::write(&server.folder().join("redis.conf"), &self.configuration(free, bus), user)?;
             server.listens_at(free);
             server.start_again()
         })?;
@@ -94,15 +102,19 @@ impl Builder {
         Ok(server)
     }
 
-    fn configuration(&self, port: Option<u16>) -> String {
+    fn configuration(&self, port: Option<u16>, bus: Option<u16>) -> String {
         // No number is no port.
         let port = port.unwrap_or_default().to_string();
         let primary = self.primary.flatten().map(|at| format!("{} {}", at.ip(), at.port()));
         let place = [("bind", "127.0.0.1"), ("port", &port), ("unixsocket", "redis.sock"), ("dir", ".")];
         let primary = primary.iter().map(|primary| ("replicaof", primary.as_str()));
+        let bus = bus.map(|bus| bus.to_string());
+        let bus = bus.iter().flat_map(|bus| [("cluster-enabled", "yes"), ("cluster-port", bus.as_str())]);
         let asked = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut text = String::new();
-        for (name, value) in place.into_iter().chain(SETTINGS.iter().copied()).chain(primary).chain(asked) {
+        for (name, value) in
+            place.into_iter().chain(SETTINGS.iter().copied()).chain(primary).chain(bus).chain(asked)
+        {
             let _ = writeln!(text, "{name} {value}");
         }
         text
