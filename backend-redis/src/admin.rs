@@ -29,7 +29,43 @@ const CHUNK: usize = 1_000;
 const AT_ONCE: usize = 64;
 
 impl RedisStore {
-    /// The keys of some of this store's slots, as one server shows them, and where it goes on; from 0 to 0.
+    /// Deletes all keys that begin with the prefix and a colon, also those of stores whose prefix begins with it: what a
+    /// test left on a server that isn't its own. How many there were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    #[cfg(feature = "test-util")]
+    pub async fn delete_all_keys(&self) -> Result<u64, StoreError> {
+        const NAME: &str = "delete_all_keys";
+        let inner = self.inner();
+        let call = Call::reading(NAME, inner.deadline());
+        let nodes = inner.link.nodes(call.deadline).await.map_err(|failure| call.failed(failure))?;
+        let mut deleted = 0;
+        for node in &nodes {
+            let mut from = "0".to_owned();
+            loop {
+                let (keys, next) = self.keys(&call, node, &from).await?;
+                for key in keys {
+                    let mut cmd = Cmd::new();
+                    cmd.arg("DEL").arg(key);
+                    inner.ask(&call, Some(node), &cmd).await?;
+                    deleted += 1;
+                }
+                if next == "0" {
+                    break;
+                }
+                from = next;
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn is_ours(&self, key: &str) -> bool {
+        let rest = key.strip_prefix(&*self.inner().settings.prefix).and_then(|rest| rest.strip_prefix(':'));
+        rest.is_some_and(is_digest)
+    }
+
+    /// Some keys that begin with the prefix, as one server shows them, and where it goes on; from 0 to 0.
     async fn keys(&self, call: &Call, node: &Node, from: &str) -> Result<(Vec<String>, String), StoreError> {
         let prefix = &self.inner().settings.prefix;
         let mut cmd = Cmd::new();
@@ -46,8 +82,7 @@ impl RedisStore {
             Value::BulkString(key) => String::from_utf8(key).ok(),
             _ => None,
         });
-        let ours = keys.filter(|key| key.strip_prefix(&**prefix).is_some_and(|rest| is_digest(&rest[1..])));
-        Ok((ours.collect(), next))
+        Ok((keys.collect(), next))
     }
 
     /// The heads of the values that are there, in no order.
@@ -86,7 +121,7 @@ impl RedisStore {
             let mut from = "0".to_owned();
             loop {
                 let (mut keys, next) = self.keys(call, node, &from).await?;
-                keys.retain(|key| is_wanted(key));
+                keys.retain(|key| self.is_ours(key) && is_wanted(key));
                 for (key, stored, now) in self.heads(call, keys).await? {
                     see(key, &stored, now)?;
                 }
@@ -111,7 +146,8 @@ impl RedisStore {
         for node in &nodes {
             let mut from = "0".to_owned();
             loop {
-                let (keys, next) = self.keys(&call, node, &from).await?;
+                let (mut keys, next) = self.keys(&call, node, &from).await?;
+                keys.retain(|key| self.is_ours(key));
                 for key in keys {
                     match inner.run(&mut call, &inner.scripts().collect, &key, &arguments).await? {
                         Value::Int(one) => deleted += u64::from(one == 1),

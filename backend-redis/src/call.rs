@@ -82,7 +82,7 @@ impl Inner {
         key: &str,
         arguments: Arguments<'_>,
     ) -> Result<Value, Ended> {
-        let mut failures = 0;
+        let (mut failures, mut last) = (0, None);
         let mut in_full = false;
         loop {
             let mut cmd = if in_full { script.in_full(key) } else { script.on(key) };
@@ -95,10 +95,11 @@ impl Inner {
             if call.writes {
                 call.effect = call.effect.max(failure.effect);
             }
+            let failure = failure.unless_late(last);
             match failure.next {
                 // Nothing was done, and it is asked again at once; but once.
                 Next::InFull if !in_full => {
-                    in_full = true;
+                    (in_full, last) = (true, None);
                     continue;
                 }
                 Next::Full => return Err(Ended::Full(call.failed(failure))),
@@ -110,21 +111,24 @@ impl Inner {
             if Instant::now() >= call.deadline {
                 return Err(Ended::Failed(call.failed(failure)));
             }
+            last = Some(failure);
         }
     }
 
     /// Sends a command that writes nothing, to the server it is for, again and again while what fails may pass.
     pub(crate) async fn ask(&self, call: &Call, node: Option<&Node>, cmd: &Cmd) -> Result<Value, StoreError> {
-        let mut failures = 0;
+        let (mut failures, mut last) = (0, None);
         loop {
             let until = call.deadline.min(Instant::now() + TRY);
-            let failure = match self.link.send_to(node.unwrap_or(&Node::Only), cmd, until).await {
+            let failure: Failure = match self.link.send_to(node.unwrap_or(&Node::Only), cmd, until).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
+            let failure = failure.unless_late(last);
             if failure.next != Next::Retry || Instant::now() >= call.deadline {
                 return Err(call.failed(failure));
             }
+            last = Some(failure);
             pause::after(failures).await;
             failures += 1;
         }

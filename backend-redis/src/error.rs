@@ -54,7 +54,9 @@ impl Failure {
         let refused = error.kind() == redis::ErrorKind::AuthenticationFailed;
         let (kind, next, message) = match error.code() {
             _ if refused => {
-                (ErrorKind::Other, Next::Give, format!("the server refuses who asks: {}", text(&error)))
+                let message =
+                    "the server refuses who asks: there is no such user, or the password is another";
+                (ErrorKind::Other, Next::Give, message.to_owned())
             }
             Some("LOADING" | "BUSY" | "MASTERDOWN") => {
                 let message = format!("the server isn't ready: {}", text(&error));
@@ -73,6 +75,15 @@ impl Failure {
     pub(crate) fn no_connection_yet() -> Self {
         let message = "no connection could be had in time: is the server down, or a network in between?";
         Self::new(ErrorKind::Timeout, Effect::NotApplied, Next::Retry, message)
+    }
+
+    /// This; or the one before it, where this says no more than that the time was over.
+    pub(crate) fn unless_late(self, before: Option<Self>) -> Self {
+        let is_late = self.kind == ErrorKind::Timeout && self.effect == Effect::NotApplied;
+        match before {
+            Some(before) if is_late => before,
+            _ => self,
+        }
     }
 
     /// The server may do it yet.

@@ -119,6 +119,11 @@ impl RedisStore {
         RedisStoreBuilder::default()
     }
 
+    /// Returns when those who wait elsewhere have been told of what this store settled: for a program that ends.
+    pub async fn close(self) {
+        self.0.wake.told().await;
+    }
+
     pub(crate) fn new(link: Link, settings: Settings, scripts: Option<Box<Scripts>>) -> Self {
         let wake = Wake::new(&link, &settings.prefix);
         Self(Arc::new(Inner { link, wake, settings, scripts }))

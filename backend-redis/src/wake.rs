@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use oncekey_core::{Slot, Watch, Watchers};
 use redis::{Cmd, Value};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::link::Link;
@@ -49,6 +49,8 @@ struct Shared {
     channel: String,
     pending: Mutex<Pending>,
     listening: AtomicBool,
+    /// That all was told.
+    told: Notify,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Wake {
             channel: format!("{prefix}:wake"),
             pending: Mutex::default(),
             listening: AtomicBool::new(false),
+            told: Notify::new(),
         });
         let (open, closed) = watch::channel(());
         Self { shared, _open: open, closed }
@@ -79,6 +82,17 @@ impl Wake {
     pub(crate) fn changed(&self, slot: &Slot) {
         self.shared.watchers.wake(slot);
         self.shared.tell(slot);
+    }
+
+    /// Returns when there is nothing left to tell.
+    pub(crate) async fn told(&self) {
+        loop {
+            let told = self.shared.told.notified();
+            if !self.shared.pending().telling {
+                return;
+            }
+            told.await;
+        }
     }
 
     pub(crate) fn watch(&self, slot: &Slot) -> Watch {
@@ -167,6 +181,7 @@ impl Telling {
                     // Given up under the lock: the next to come starts another.
                     pending.telling = false;
                     self.active = false;
+                    self.shared.told.notify_waiters();
                     return;
                 }
                 if std::mem::take(&mut pending.more) {

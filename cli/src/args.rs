@@ -46,8 +46,8 @@ const CONFORMANCE: &str = "\
 Runs the conformance suite against a store, and says which rule it breaks.
 
 Each case runs in a new place of its own: for a SQLite file, a temporary folder beside it, for a PostgreSQL
-database, a table in a new schema, oncekey_conformance_<process>_<number>; both removed at the end. Records
-that exist are neither read nor changed.
+database, a table in a new schema, oncekey_conformance_<process>_<number>, in Redis, keys that begin with
+oncekey-conformance- and a random number; all removed at the end. Records that exist are neither read nor changed.
 
 Exit codes: 0 the store keeps the contract, 1 it does not, 64 bad command line, 69 no store there.";
 
@@ -148,8 +148,9 @@ pub(crate) struct Schema {
 
 #[derive(Debug, Args)]
 pub(crate) struct StoreOption {
-    /// Where records are kept: sqlite:PATH, PATH, or postgres://USER@HOST/DATABASE [default: $ONCEKEY_STORE,
-    /// or else oncekey/oncekey.db in $XDG_STATE_HOME or ~/.local/state]
+    /// Where records are kept: sqlite:PATH, PATH, postgres://USER@HOST/DATABASE, redis://HOST (rediss://,
+    /// redis+unix:///PATH), redis+sentinel://HOST:PORT,../MASTER, or redis+cluster://HOST:PORT,.. [default:
+    /// $ONCEKEY_STORE, or else oncekey/oncekey.db in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<OsString>,
 }

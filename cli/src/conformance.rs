@@ -12,6 +12,7 @@ use oncekey_sqlite::SqliteStore;
 
 use crate::args::Conformance;
 use crate::exit::{Exit, Trouble};
+use crate::keys::Keys;
 use crate::location::{Location, folder_of};
 use crate::outlet::{Outlet, Stream, say};
 use crate::store;
@@ -34,6 +35,14 @@ pub(crate) fn run(args: &Conformance) -> Result<Exit, Trouble> {
             let tables = Arc::new(runtime.block_on(Tables::begin(database))?);
             let report = run_suite(&(Arc::clone(&tables) as _), &options);
             if let Err(trouble) = runtime.block_on(tables.end()) {
+                say(trouble);
+            }
+            report
+        }
+        Location::Redis(keyspace) => {
+            let keys = Arc::new(runtime.block_on(Keys::begin(&keyspace))?);
+            let report = run_suite(&(Arc::clone(&keys) as _), &options);
+            if let Err(trouble) = runtime.block_on(keys.end()) {
                 say(trouble);
             }
             report

@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use crate::args::StoreOption;
 use crate::database::Database;
 use crate::exit::{Exit, Trouble};
+use crate::keyspace::{Keyspace, SCHEMES};
 
 pub(crate) const VARIABLE: &str = "ONCEKEY_STORE";
-const THERE_IS: &str = "this build has sqlite:PATH (or a path alone) and postgres://USER@HOST/DATABASE";
-/// Schemes that a user may well expect, and that are not there yet.
-const NOT_YET: [&str; 2] = ["redis", "rediss"];
+const THERE_IS: &str = "there are sqlite:PATH (or a path alone), postgres://USER@HOST/DATABASE, redis://HOST, \
+    redis+sentinel://HOST:PORT,../MASTER and redis+cluster://HOST:PORT,..";
 
 /// A store that this build has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Location {
     Sqlite(PathBuf),
     Postgres(Database),
+    Redis(Keyspace),
     /// Gone with this process.
     Memory,
 }
@@ -65,10 +66,9 @@ impl Location {
                 return Database::parse(url).map(Self::Postgres);
             }
             "sqlite" => rest.strip_prefix(b"//").unwrap_or(rest),
-            _ if NOT_YET.contains(&scheme) => {
-                return Err(Trouble::usage(format!(
-                    "{scheme}: stores are not in this build yet: {THERE_IS}"
-                )));
+            _ if SCHEMES.contains(&scheme) => {
+                let url = url.to_str().ok_or_else(|| Trouble::usage("the store's URL is no UTF-8"))?;
+                return Keyspace::parse(url).map(Self::Redis);
             }
             // A path may have a colon; only what looks like a URL is one.
             _ if !scheme.is_empty() && rest.starts_with(b"//") => {
@@ -136,9 +136,15 @@ mod tests {
             let parsed = Location::parse(OsStr::new(url)).unwrap();
             assert_eq!(parsed, Location::Postgres(Database::parse(url).unwrap()), "{url}");
         }
+        for url in
+            ["redis://h/0", "rediss://h", "redis+unix:///s", "redis+sentinel://h:1/m", "redis+cluster://h:1"]
+        {
+            let parsed = Location::parse(OsStr::new(url)).unwrap();
+            assert_eq!(parsed, Location::Redis(Keyspace::parse(url).unwrap()), "{url}");
+        }
         for (url, words) in [
-            ("redis:x", "sqlite:PATH (or a path alone) and postgres://"),
-            ("mysql://h", "sqlite:PATH (or a path alone) and postgres://"),
+            ("redis:x", "redis+sentinel://host:port"),
+            ("mysql://h", "sqlite:PATH (or a path alone), postgres://"),
             ("sqlite:", "sqlite:PATH"),
             ("sqlite://", "sqlite:PATH"),
             ("", "sqlite:PATH"),

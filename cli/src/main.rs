@@ -16,6 +16,8 @@ mod exec;
 mod exit;
 mod fingerprint;
 mod job;
+mod keys;
+mod keyspace;
 mod location;
 mod notebook;
 mod outlet;

@@ -9,7 +9,9 @@ pub(crate) fn run(args: &Schema) -> Result<Exit, Trouble> {
     let database = match Location::named(&args.store)? {
         Some(Location::Postgres(database)) => database,
         Some(_) => {
-            return Err(Trouble::usage("such a store makes its tables itself: there is no SQL to run"));
+            return Err(Trouble::usage(
+                "such a store makes its tables itself, or has none: there is no SQL to run",
+            ));
         }
         None => {
             return Err(Trouble::usage(format!(

@@ -7,10 +7,12 @@ use url::Url;
 
 /// What stands where one was.
 const HIDDEN: &str = "***";
+/// How a URL names one behind its question mark; the second one a Redis socket's.
+const PARAMETERS: [&str; 2] = ["password=", "pass="];
 
 /// A message without the passwords of the URLs in it: what is refused is repeated, and somebody's log keeps it.
 pub(crate) fn hidden(message: &str) -> Cow<'_, str> {
-    if !message.contains("://") && !message.contains("password=") {
+    if !message.contains("://") && !PARAMETERS.iter().any(|name| message.contains(name)) {
         return Cow::Borrowed(message);
     }
     let words = message.split_inclusive(char::is_whitespace);
@@ -29,9 +31,9 @@ fn hidden_authority(word: &str) -> String {
 }
 
 fn hidden_parameter(word: &str) -> String {
-    const NAME: &str = "password=";
-    let Some(at) = word.find(NAME) else { return word.to_owned() };
-    let (before, after) = word.split_at(at + NAME.len());
+    let found = PARAMETERS.iter().find_map(|name| Some(word.find(name)? + name.len()));
+    let Some(at) = found else { return word.to_owned() };
+    let (before, after) = word.split_at(at);
     let end = after.find(|c: char| matches!(c, '&' | '\'' | '"') || c.is_whitespace());
     format!("{before}{HIDDEN}{}", after.get(end.unwrap_or(after.len())..).unwrap_or_default())
 }
@@ -50,7 +52,7 @@ pub(crate) fn without_password(url: &OsStr) -> Option<OsString> {
     // There is one, so it has a host.
     let _ = parsed.set_password(None);
     let query = parsed.query().map(|query| {
-        let is_one = |part: &&str| part.starts_with("password=");
+        let is_one = |part: &&str| PARAMETERS.iter().any(|name| part.starts_with(name));
         query.split('&').filter(|part| !is_one(part)).collect::<Vec<_>>().join("&")
     });
     parsed.set_query(query.as_deref().filter(|query| !query.is_empty()));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use oncekey_core::{IdempotencyStore, Limits};
 use oncekey_postgres::PostgresStore;
+use oncekey_redis::RedisStore;
 use oncekey_sqlite::SqliteStore;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
@@ -28,6 +29,7 @@ const CLOSE: Duration = Duration::from_secs(1);
 pub(crate) enum Store {
     Sqlite(SqliteStore),
     Postgres { store: PostgresStore, call_deadline: Duration },
+    Redis(RedisStore),
 }
 
 /// What a run happens on: one thread, for the command's death signal is bound to the thread that starts it
@@ -35,7 +37,7 @@ pub(crate) enum Store {
 pub(crate) fn runtime(location: &Location) -> Result<Runtime, Trouble> {
     let mut builder = Builder::new_current_thread();
     builder.enable_time();
-    if matches!(location, Location::Postgres(_)) {
+    if matches!(location, Location::Postgres(_) | Location::Redis(_)) {
         builder.enable_io();
     }
     builder.build().map_err(|e| Trouble::new(Exit::System, format!("nothing is run: {e}")))
@@ -65,6 +67,11 @@ impl Store {
                 store.ensure_schema().await.map_err(|e| reach::trouble(&e))?;
                 Ok(Self::Postgres { store, call_deadline })
             }
+            Location::Redis(keyspace) => {
+                let builder = keyspace.builder().limits(Limits::new(max_output + HEADERS));
+                let opened = builder.call_deadline(CALL_DEADLINE).connect(keyspace.url()).await;
+                opened.map(Self::Redis).map_err(|e| Trouble::store(&e))
+            }
             Location::Memory => Err(Trouble::usage(
                 "a store in memory ends with this process, and no later call would find the answer: give \
                  sqlite:PATH",
@@ -77,13 +84,14 @@ impl Store {
         match self {
             Self::Sqlite(store) => Arc::new(store.clone()),
             Self::Postgres { store, .. } => Arc::new(store.clone()),
+            Self::Redis(store) => Arc::new(store.clone()),
         }
     }
 
     /// How long the runner tries a call.
     pub(crate) fn call_deadline(&self) -> Duration {
         match self {
-            Self::Sqlite(_) => CALL_DEADLINE,
+            Self::Sqlite(_) | Self::Redis(_) => CALL_DEADLINE,
             Self::Postgres { call_deadline, .. } => *call_deadline,
         }
     }
@@ -95,6 +103,7 @@ impl Store {
         match self {
             Self::Sqlite(store) => store.close().await,
             Self::Postgres { store, .. } => drop(timeout(CLOSE, store.pool().close()).await),
+            Self::Redis(store) => drop(timeout(CLOSE, store.close()).await),
         }
     }
 }

@@ -11,6 +11,7 @@ mod output;
 mod postgres;
 mod postgres_refusals;
 mod races;
+mod redis;
 mod rounds;
 mod saved;
 mod schema;

@@ -33,7 +33,7 @@ fn what_has_no_sql_is_refused() {
         (&[][..], "say for which store: --store postgres://.. or ONCEKEY_STORE"),
         (&["--store", "once.db"], "makes its tables itself"),
         (&["--store", "memory:"], "makes its tables itself"),
-        (&["--store", "redis://h"], "stores are not in this build yet"),
+        (&["--store", "redis://h"], "makes its tables itself"),
         (&["--store", "postgres://", "--partitions", "1"], "partitions: 2 to 1 024"),
         (&["--store", "postgres://", "--table", ""], "table's name is empty"),
     ] {

@@ -36,7 +36,8 @@ fn the_variable_names_a_store_and_the_option_goes_before_it() {
     assert!(place.path("a.db").is_file() && place.path("b.db").is_file());
     assert!(!place.path(".local").exists(), "no default store was made");
     assert_eq!(place.lines("log").len(), 2, "the third was a replay");
-    exec(&place, &[("ONCEKEY_STORE", "redis://h")], &[]).refused(64, "ONCEKEY_STORE: redis: stores are not");
+    exec(&place, &[("ONCEKEY_STORE", "mysql://h")], &[])
+        .refused(64, "ONCEKEY_STORE: there is no mysql: store");
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn stores_that_cannot_be_meant_are_refused() {
         ("memory:", "ends with this process"),
         ("sqlite::memory:", "ends with this process"),
         ("postgres:host/db", "postgres://"),
-        ("redis://host", "redis: stores are not in this build yet: this build has sqlite:PATH"),
+        ("redis+sentinel://host:1", "sentinels know their masters by name"),
         ("mysql://host", "there is no mysql: store"),
         ("sqlite:", "the store has no path"),
         ("", "the store has no path"),

@@ -1,0 +1,115 @@
+//! Records in Redis: what holds for a file holds there too, by each kind of URL.
+
+use oncekey_testbed::redis::{self, Cluster, Server, Watched};
+
+use crate::kit::{Ended, Place};
+use crate::postgres::with;
+use crate::{death, races};
+
+const MANY: usize = 32;
+
+/// A prefix of its own on the server that tests share.
+fn place() -> Place {
+    let prefix = format!("oncekey_prefix=p{}", fastrand::u64(..));
+    Place::on(with(redis::shared().unwrap().url(), &prefix))
+}
+
+fn conformance(place: &Place, options: &[&str]) -> Ended {
+    Ended::of(place.program().arg("conformance").args(options).output().unwrap())
+}
+
+/// Both programs, there.
+fn works_on(url: &str) {
+    let place = Place::on(url);
+    let call = || place.exec("k").sh("date +%N; echo line >> log; echo err >&2").run();
+    let first = call();
+    assert_eq!((first.code, first.err(), first.out.len()), (Some(0), "err\n", 10), "{first:?}");
+    assert_eq!(call(), first);
+    assert_eq!(place.lines("log"), ["line"]);
+    place.exec("k").sh("another").run().refused(65, "another command");
+    let ended = conformance(&place, &["--filter", "R1", "--filter", "Q2", "--filter", "O2"]);
+    assert_eq!((ended.code, ended.err()), (Some(0), ""), "{}", ended.out());
+    assert!(ended.out().contains(", 0 failed"), "{}", ended.out());
+}
+
+#[test]
+fn a_server_by_tcp_and_by_its_socket() {
+    let server = Server::builder().tcp().start().unwrap();
+    let by_tcp = server.url_by(server.tcp_address().unwrap(), 2);
+    works_on(&by_tcp);
+    works_on(&with(&by_tcp, "protocol=resp3&oncekey_prefix=other"));
+    works_on(&server.url(0));
+    // One record each, and nothing of the suite's.
+    let keys =
+        |database| server.cli(["-n", database, "--scan"]).unwrap().lines().map(str::to_owned).collect();
+    let (zero, two): (Vec<String>, Vec<String>) = (keys("0"), keys("2"));
+    assert!(zero.len() == 1 && zero[0].starts_with("oncekey:"), "{zero:?}");
+    assert!(two.len() == 2, "{two:?}");
+}
+
+#[test]
+fn a_master_behind_sentinels() {
+    works_on(&Watched::start().unwrap().url());
+}
+
+#[test]
+fn a_cluster() {
+    let cluster = Cluster::start().unwrap();
+    works_on(&cluster.url());
+    let left = cluster.servers().iter().flat_map(|server| {
+        let keys = server.cli(["--scan"]).unwrap();
+        keys.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let left: std::collections::BTreeSet<_> = left.collect();
+    assert_eq!(left.len(), 1, "one record, on a master and its replica: {left:?}");
+}
+
+#[test]
+fn of_32_at_once_one_runs_and_all_print_its_output() {
+    races::one_runs(&place(), MANY);
+}
+
+#[test]
+fn of_32_one_takes_over_from_the_killed_winner_as_attempt_2() {
+    death::one_takes_over(&place(), MANY);
+}
+
+#[test]
+fn of_32_none_takes_over_from_the_killed_winner_under_refuse() {
+    death::none_takes_over(&place(), MANY);
+}
+
+#[test]
+fn a_server_that_may_evict_is_refused_unless_it_is_accepted_in_words() {
+    let server = Server::builder().setting("maxmemory-policy", "allkeys-lru").start().unwrap();
+    let place = Place::on(server.url(0));
+    place.exec("k").sh("echo ran").run().refused(69, "allkeys-lru");
+    Place::on(with(&server.url(0), "oncekey_eviction=accepted"))
+        .exec("k")
+        .sh("echo ran")
+        .run()
+        .printed("ran\n");
+}
+
+/// The user has its prefix and nothing else: no INFO, no CONFIG, no other key or channel.
+#[test]
+fn a_user_that_has_its_prefix_alone_is_enough() {
+    let server = Server::start().unwrap();
+    server.cli("acl setuser app on >right ~oncekey* &oncekey* +@all -@dangerous".split(' ')).unwrap();
+    works_on(&with(&server.url(0), "user=app&pass=right"));
+}
+
+#[test]
+fn what_is_wrong_is_said_without_the_password() {
+    let server = Server::start().unwrap();
+    server.cli("acl setuser app on >right ~oncekey:* +@read".split(' ')).unwrap();
+    for (url, words) in [
+        (with(&server.url(0), "user=app&pass=secret"), "the password is another"),
+        (with(&server.url(0), "user=app&pass=right"), "NOPERM"),
+        ("redis://u:secret@127.0.0.1:1".to_owned(), "can't be reached"),
+    ] {
+        let ended = Place::on(&url).exec("k").sh("echo ran").run();
+        ended.refused(69, words);
+        assert!(!ended.err().contains("secret"), "{}", ended.err());
+    }
+}
