@@ -277,7 +277,12 @@ fn without(copy: &Path, guard: &Guard) -> Result<Vec<String>, String> {
     }
     let write = |text: &str| fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()));
     write(&text.replacen(guard.from, guard.to, 1))?;
-    let failed = cases_that_fail(copy, Suite::of(guard.file));
+    let suite = Suite::of(guard.file);
+    let mut failed = cases_that_fail(copy, suite);
+    // What the suite comes by once in a thousand races is staged.
+    if suite == Suite::PostgresBatches && failed.as_ref().is_ok_and(Vec::is_empty) {
+        failed = cases_that_fail(copy, Suite::PostgresStaged);
+    }
     write(&text)?;
     failed
 }
@@ -293,6 +298,8 @@ enum Suite {
     Postgres,
     /// PostgreSQL, every call by the statements of batches.
     PostgresBatches,
+    /// The same, where a row changes between two statements of a call.
+    PostgresStaged,
 }
 
 impl Suite {
@@ -305,12 +312,13 @@ impl Suite {
         }
     }
 
-    fn test(self) -> [&'static str; 4] {
+    fn test(self) -> &'static [&'static str] {
         match self {
-            Self::Machine => ["-p", "oncekey-conformance", "--test", "memory"],
-            Self::Sqlite => ["-p", "oncekey-sqlite", "--test", "conformance_memory"],
-            Self::Postgres => ["-p", "oncekey-postgres", "--test", "conformance"],
-            Self::PostgresBatches => ["-p", "oncekey-postgres", "--test", "conformance_batches"],
+            Self::Machine => &["-p", "oncekey-conformance", "--test", "memory"],
+            Self::Sqlite => &["-p", "oncekey-sqlite", "--test", "conformance_memory"],
+            Self::Postgres => &["-p", "oncekey-postgres", "--test", "conformance"],
+            Self::PostgresBatches => &["-p", "oncekey-postgres", "--test", "conformance_batches"],
+            Self::PostgresStaged => &["-p", "oncekey-postgres", "--test", "hostile", "judged_anew"],
         }
     }
 }
@@ -318,8 +326,8 @@ impl Suite {
 /// The suite's cases that fail in the copy. PostgreSQL's statements are read when a store is opened, so that nothing
 /// has to be built for them.
 fn cases_that_fail(copy: &Path, suite: Suite) -> Result<Vec<String>, String> {
-    let mut test = tools::cargo(["test", "--quiet"].into_iter().chain(suite.test()));
-    let reads = matches!(suite, Suite::Postgres | Suite::PostgresBatches);
+    let mut test = tools::cargo(["test", "--quiet"].into_iter().chain(suite.test().iter().copied()));
+    let reads = matches!(suite, Suite::Postgres | Suite::PostgresBatches | Suite::PostgresStaged);
     if reads {
         test.env("ONCEKEY_SQL", copy.join("backend-postgres/sql"));
     } else {
@@ -333,6 +341,7 @@ fn cases_that_fail(copy: &Path, suite: Suite) -> Result<Vec<String>, String> {
         .lines()
         .skip_while(|line| *line != "failures:")
         .filter_map(|line| line.strip_prefix("    "))
+        .filter_map(|name| name.rsplit("::").next())
         .filter(|name| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || "_0123456789".contains(c))
         })

@@ -14,8 +14,8 @@ use oncekey_testbed::postgres::Server;
 use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
 use oncekey_testbed::proxy::Proxy;
 
-use crate::deed::Deed;
-use crate::ledger::{Client, Ledger, Tries};
+use oncekey_storm::deed::{Deed, Stage};
+use oncekey_storm::ledger::{Client, Ledger, Tries};
 
 /// The server of those tests that neither stop nor kill it. It needs to survive nothing, so it flushes nothing.
 pub fn server() -> &'static Server {
@@ -87,7 +87,7 @@ impl Bench {
             table,
             builder,
             proxy,
-            ledger: Ledger::new(offset),
+            ledger: Ledger::moving(move |by| offset.advance(by)),
             clean,
             over,
             next: AtomicU64::new(0),
@@ -152,14 +152,6 @@ impl Bench {
         self.ledger.call(Client { number: 1, store, tries: Tries::One }, slot, operation).await
     }
 
-    /// Past the proxy.
-    pub async fn clean(&self, slot: &Slot, operation: &Operation) -> Answer {
-        self.ledger
-            .call(Client { number: 0, store: &self.clean, tries: Tries::None }, slot, operation)
-            .await
-            .unwrap()
-    }
-
     /// Makes the call through the proxy on a slot of its own, so that the connection has all of its
     /// statements.
     pub async fn warm(&self, deed: Deed) {
@@ -214,6 +206,33 @@ impl Bench {
     pub fn settle(&self, what: &str) {
         self.ledger.settle(what, Tolerance::COARSE);
     }
+}
+
+impl Stage for Bench {
+    /// Past the proxy.
+    async fn clean(&self, slot: &Slot, operation: &Operation) -> Answer {
+        self.ledger
+            .call(Client { number: 0, store: &self.clean, tries: Tries::None }, slot, operation)
+            .await
+            .unwrap()
+    }
+
+    fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+}
+
+/// How many statements a call takes that nobody disturbs.
+pub fn statements(deed: Deed) -> u32 {
+    match deed {
+        Deed::TakeOver | Deed::Retry | Deed::Again => 2,
+        _ => 1,
+    }
+}
+
+/// Whether the statement of this number is the one that writes.
+pub fn writes_in(deed: Deed, statement: u32) -> bool {
+    deed.writes() && statement == statements(deed)
 }
 
 /// Longer than a call's deadline on a machine that does other things besides.

@@ -13,8 +13,8 @@ use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
 use oncekey_testbed::proxy::Ending;
 
 use crate::bench::Bench;
-use crate::deed::{Deed, reserve};
-use crate::ledger::{Client, Tries};
+use oncekey_storm::deed::{Deed, Stage as _, reserve};
+use oncekey_storm::ledger::{Client, Tries};
 
 const DEADLINE: Duration = Duration::from_millis(250);
 

@@ -14,10 +14,10 @@ use oncekey_postgres::{
 };
 
 use crate::bench::server;
-use crate::crowd::{Acknowledged, Crowd};
-use crate::deed::{LEASE, complete, granted, reserve};
-use crate::ledger::{Client, Ledger, Tries};
-use crate::rounds::{random, rounds};
+use oncekey_storm::crowd::{Acknowledged, Crowd};
+use oncekey_storm::deed::{LEASE, complete, granted, reserve};
+use oncekey_storm::ledger::{Client, Ledger, Tries};
+use oncekey_storm::rounds::{random, rounds};
 
 const NAME: &str = "killed_client::what_a_client_was_told_before_it_was_killed_is_there";
 const CHILD: &str = "ONCEKEY_CHILD";
@@ -38,7 +38,7 @@ async fn what_a_client_was_told_before_it_was_killed_is_there() {
         // Its time moves on once the killed ones are gone.
         let offset = ClockOffset::shiftable();
         let store = builder.clone().clock_offset(offset.clone()).connect_lazy(&url).unwrap();
-        let ledger = Ledger::new(offset);
+        let ledger = Ledger::moving(move |by| offset.advance(by));
         let argument = format!("{round} {} {} {url}", random.u64(..), ledger.begun());
         let lines = tokio::task::block_in_place(|| kill_after(&argument, &mut random));
         ledger.read(lines.iter().map(String::as_str));

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use oncekey_conformance::history::Tolerance;
 use oncekey_postgres::state::Operation;
-use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStore};
+use oncekey_postgres::{IdempotencyStore, PostgresStore};
 use oncekey_testbed::postgres::Server;
 use oncekey_testbed::wait_until;
 
-use crate::crowd::{Acknowledged, Crowd, Member};
-use crate::deed::LEASE;
-use crate::ledger::{Client, Ledger, Tries};
-use crate::rounds::{random, rounds};
+use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
+use oncekey_storm::deed::LEASE;
+use oncekey_storm::ledger::{Client, Ledger, Tries};
+use oncekey_storm::rounds::{random, rounds};
 
 const CLIENTS: usize = 6;
 /// Answers of a round after its kill.
@@ -49,7 +49,7 @@ async fn what_a_server_acknowledged_is_there_after_it_was_killed() {
     let (mut acknowledged, mut down) = (Acknowledged::default(), Duration::ZERO);
     for round in 0..rounds {
         let what = format!("round {round}");
-        let crowd = Crowd::new(what.replace(' ', "-"), LEASE, Ledger::new(ClockOffset::default()));
+        let crowd = Crowd::new(what.replace(' ', "-"), LEASE, Ledger::still());
         let mut clients = crowd.start(&members, &mut random);
         let (answers, spins) = (random.u64(5..150), random.u32(..20_000));
         down += tokio::task::block_in_place(|| kill_after(&server, &crowd, answers, spins));

@@ -13,8 +13,8 @@ use oncekey_postgres::{CompleteOutcome, Effect, Renewal, Token};
 use oncekey_testbed::proxy::Direction::ToServer;
 use tokio::task::JoinSet;
 
-use crate::bench::Bench;
-use crate::deed::{Deed, Staged, complete, fence, granted, reserve};
+use crate::bench::{Bench, statements, writes_in};
+use oncekey_storm::deed::{Deed, Stage as _, Staged, complete, fence, granted, reserve};
 
 /// Long enough to reach the statement that is held.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ async fn a_request_that_arrives_late_changes_nothing_that_came_after_it() {
         all.spawn(async move {
             for meanwhile in [Meanwhile::Nothing, Meanwhile::Retried, Meanwhile::Superseded] {
                 late(deed, meanwhile, 1).await;
-                if deed.statements() == 2 {
+                if statements(deed) == 2 {
                     late(deed, meanwhile, 2).await;
                 }
             }
@@ -80,7 +80,7 @@ async fn late(deed: Deed, meanwhile: Meanwhile, statement: u32) {
     match (meanwhile, heard) {
         // It did arrive: the other two say something.
         (Meanwhile::Nothing, _) => {
-            assert_eq!(bench.row(&slot) != row, deed.writes_in(statement), "{what}");
+            assert_eq!(bench.row(&slot) != row, writes_in(deed, statement), "{what}");
             deed.right(&bench.clean(&slot, &operation).await);
         }
         // S6: one of both had an effect.

@@ -12,15 +12,10 @@
 )]
 
 mod bench;
-mod crowd;
-mod deed;
 mod hole;
 mod killed_client;
 mod killed_server;
 mod late;
-mod ledger;
-mod line;
-mod rounds;
 mod sabotage;
 mod stopped;
 mod suite;

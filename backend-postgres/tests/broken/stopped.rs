@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use oncekey_conformance::history::Tolerance;
 use oncekey_postgres::state::{Answer, Operation};
 use oncekey_postgres::{
-    ClockOffset, Effect, Entry, IdempotencyStore, PostgresStore, ReservationOutcome, Slot, Timestamp, Token,
+    Effect, Entry, IdempotencyStore, PostgresStore, ReservationOutcome, Slot, Timestamp, Token,
 };
 use oncekey_testbed::postgres::Server;
 use oncekey_testbed::proxy::Direction::ToClient;
@@ -14,11 +14,11 @@ use oncekey_testbed::wait_until;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinSet;
 
-use crate::bench::{Bench, SLACK};
-use crate::crowd::{Crowd, Member};
-use crate::deed::{Deed, LEASE, granted, reserve, reserve_for};
-use crate::ledger::{Client, Ledger, Tries};
-use crate::rounds::{random, rounds};
+use crate::bench::{Bench, SLACK, statements};
+use oncekey_storm::crowd::{Crowd, Member};
+use oncekey_storm::deed::{Deed, LEASE, Stage as _, granted, reserve, reserve_for};
+use oncekey_storm::ledger::{Client, Ledger, Tries};
+use oncekey_storm::rounds::{random, rounds};
 
 const DEADLINE: Duration = Duration::from_millis(250);
 
@@ -82,7 +82,7 @@ async fn a_grant_that_was_longer_on_its_way_than_its_lease_comes_renewed_or_not_
 async fn long_on_its_way(deed: Deed, superseded: bool) {
     let what = format!("{deed:?}, taken over: {superseded}");
     let bench = Bench::open().await;
-    let before = if deed.statements() == 2 { look_answered(&bench).await } else { 0 };
+    let before = if statements(deed) == 2 { look_answered(&bench).await } else { 0 };
     bench.warm(deed).await;
     let slot = bench.slot();
     let Operation::Reserve { token, .. } = deed.stage(&bench, &slot).await.operation else { unreachable!() };
@@ -167,7 +167,7 @@ async fn there_is_one_holder_at_a_time_through_stops_that_outlast_leases() {
     members[0].store.ensure_schema().await.unwrap();
     let (lease, stop) = (Duration::from_millis(500), Duration::from_millis(1_300));
     for round in 0..rounds {
-        let ledger = Ledger::new(ClockOffset::default());
+        let ledger = Ledger::still();
         let crowd = Crowd::new(format!("{round}"), lease, ledger);
         let mut clients = crowd.start(&members, &mut random);
         let wait = |answers| {

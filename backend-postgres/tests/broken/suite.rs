@@ -18,11 +18,11 @@ use oncekey_testbed::proxy::Proxy;
 use oncekey_testbed::wait_until;
 
 use crate::bench::{SLACK, server, table};
-use crate::crowd::{Crowd, Member};
-use crate::deed::LEASE;
-use crate::ledger::Ledger;
-use crate::rounds::{random, rounds};
 use crate::sabotage::{SILENCE, Saboteur};
+use oncekey_storm::crowd::{Crowd, Member};
+use oncekey_storm::deed::LEASE;
+use oncekey_storm::ledger::Ledger;
+use oncekey_storm::rounds::{random, rounds};
 
 /// Stores behind a proxy. Each byte comes a little late; none is lost unless the case says so.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ async fn member(builder: PostgresStoreBuilder, url: &str) -> Member {
     loop {
         // One that is so hasty may need some tries.
         match builder.clone().from_pool(pool.clone()).await {
-            Ok(store) => return Member { store, connections: Some(connections) },
+            Ok(store) => return Member { store: Arc::new(store), connections: Some(connections) },
             Err(error) => assert!(error.is_retryable(), "{error}"),
         }
     }
@@ -142,7 +142,7 @@ async fn what_a_crowd_hears_over_connections_that_break_has_an_order() {
     }
     let saboteur = Saboteur::before(proxy, random.fork());
     for round in 0..rounds {
-        let crowd = Crowd::new(format!("{round}"), LEASE, Ledger::new(ClockOffset::default()));
+        let crowd = Crowd::new(format!("{round}"), LEASE, Ledger::still());
         saboteur.begin();
         let mut clients = crowd.start(&members, &mut random);
         let look = || match crowd.answers() {

@@ -9,9 +9,9 @@ use oncekey_testbed::proxy::Ending;
 use tokio::task::JoinSet;
 
 use crate::bench::{Bench, Exchange, SLACK};
-use crate::deed::{Deed, EXPIRED, brief, fence, granted, reserve};
-use crate::ledger::{Client, Tries};
-use crate::rounds::{random, rounds};
+use oncekey_storm::deed::{Deed, EXPIRED, Stage as _, brief, fence, granted, reserve};
+use oncekey_storm::ledger::{Client, Tries};
+use oncekey_storm::rounds::{random, rounds};
 
 /// Some connections crash and some are closed in order.
 fn ending(n: u64) -> Ending {

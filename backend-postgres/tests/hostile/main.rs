@@ -13,6 +13,7 @@
 
 mod cancel;
 mod connect;
+mod judged_anew;
 mod kit;
 mod locks;
 mod pool;

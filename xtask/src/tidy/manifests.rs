@@ -8,8 +8,9 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("oncekey-core", &[], &[]),
     ("oncekey-conformance", &["oncekey-core"], &[]),
     ("oncekey-testbed", &[], &[]),
-    ("oncekey-postgres", &["oncekey-core"], &["oncekey-conformance", "oncekey-testbed"]),
-    ("oncekey-redis", &["oncekey-core"], &["oncekey-conformance", "oncekey-testbed"]),
+    ("oncekey-postgres", &["oncekey-core"], &["oncekey-conformance", "oncekey-storm", "oncekey-testbed"]),
+    ("oncekey-storm", &["oncekey-core", "oncekey-conformance"], &[]),
+    ("oncekey-redis", &["oncekey-core"], &["oncekey-conformance", "oncekey-storm", "oncekey-testbed"]),
     ("oncekey-sqlite", &["oncekey-core"], &["oncekey-conformance"]),
     (
         "oncekey-cli",

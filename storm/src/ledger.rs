@@ -1,23 +1,23 @@
 //! [`Ledger`]: what was asked of some slots and what was heard, for the checker of histories.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use oncekey_conformance::history::{BUDGET, Call, Moment, Tolerance, Verdict, check, perform};
-use oncekey_postgres::state::{Answer, Operation};
-use oncekey_postgres::{Clock, ClockOffset, Effect, PostgresStore, Principal, Slot, StoreError};
+use oncekey_core::state::{Answer, Operation};
+use oncekey_core::{Clock, Effect, IdempotencyAdmin, Principal, Slot, StoreError};
 
 use crate::line::{self, Words};
 
 /// The calls of all slots, by everybody. Times are the host's, which is the server's too, so that calls of
 /// several processes have one order.
-#[derive(Debug)]
 pub struct Ledger {
     calls: Mutex<BTreeMap<Slot, Vec<Option<Call>>>>,
-    offset: ClockOffset,
+    shift: Box<dyn Fn(Duration) + Send + Sync>,
     /// Microseconds of the host's clock when the history's time was zero.
     begun: u64,
     /// Microseconds that the store's clock was surely moved by, and that it may have been: they differ
@@ -34,7 +34,7 @@ pub struct Ledger {
 pub struct Client<'a> {
     /// A lane of the drawing.
     pub number: usize,
-    pub store: &'a PostgresStore,
+    pub store: &'a dyn IdempotencyAdmin,
     pub tries: Tries<'a>,
 }
 
@@ -72,19 +72,31 @@ impl Tries<'_> {
     }
 }
 
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("begun", &self.begun).finish_non_exhaustive()
+    }
+}
+
 impl Ledger {
-    pub fn new(offset: ClockOffset) -> Self {
-        Self::begun_at(micros(), offset)
+    /// Of stores whose clock nobody moves.
+    pub fn still() -> Self {
+        Self::moving(|_| {})
+    }
+
+    /// Of stores whose clock this moves forward.
+    pub fn moving(shift: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        Self::begun_at(micros(), Box::new(shift))
     }
 
     /// One whose time begins then, and that tells another process of its calls.
     pub fn telling(begun: u64) -> Self {
-        Self { tells: true, ..Self::begun_at(begun, ClockOffset::default()) }
+        Self { tells: true, ..Self::begun_at(begun, Box::new(|_| {})) }
     }
 
-    fn begun_at(begun: u64, offset: ClockOffset) -> Self {
+    fn begun_at(begun: u64, shift: Box<dyn Fn(Duration) + Send + Sync>) -> Self {
         let (least, most, troubles) = Default::default();
-        Self { calls: Mutex::default(), offset, begun, least, most, troubles, tells: false }
+        Self { calls: Mutex::default(), shift, begun, least, most, troubles, tells: false }
     }
 
     /// When its time began.
@@ -118,7 +130,7 @@ impl Ledger {
     pub fn advance(&self, by: Duration) {
         let by_micros = i64::try_from(by.as_micros()).unwrap();
         self.most.fetch_add(by_micros, SeqCst);
-        self.offset.advance(by);
+        (self.shift)(by);
         self.least.fetch_add(by_micros, SeqCst);
     }
 

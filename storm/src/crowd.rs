@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use oncekey_conformance::history::Call;
-use oncekey_postgres::state::{Answer, Operation};
-use oncekey_postgres::{
-    CompleteOutcome, Entry, Grant, PostgresStore, Principal, ReservationOutcome, Slot, Token,
+use oncekey_core::state::{Answer, Operation};
+use oncekey_core::{
+    CompleteOutcome, Entry, Grant, IdempotencyAdmin, Principal, ReservationOutcome, Slot, Token,
 };
 use tokio::task::JoinSet;
 
@@ -33,7 +33,7 @@ pub struct Crowd {
 /// Somebody of a crowd.
 #[derive(Clone, Debug)]
 pub struct Member {
-    pub store: PostgresStore,
+    pub store: Arc<dyn IdempotencyAdmin>,
     /// The connections that it has made, where they are counted.
     pub connections: Option<Arc<AtomicU64>>,
 }
@@ -41,13 +41,13 @@ pub struct Member {
 impl Member {
     pub fn client(&self, number: usize) -> Client<'_> {
         let tries = self.connections.as_deref().map_or(Tries::InTrouble, Tries::Connections);
-        Client { number, store: &self.store, tries }
+        Client { number, store: &*self.store, tries }
     }
 }
 
-impl From<PostgresStore> for Member {
-    fn from(store: PostgresStore) -> Self {
-        Self { store, connections: None }
+impl<S: IdempotencyAdmin> From<S> for Member {
+    fn from(store: S) -> Self {
+        Self { store: Arc::new(store), connections: None }
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use oncekey_postgres::state::{Answer, Operation};
-use oncekey_postgres::{
+use oncekey_core::state::{Answer, Operation};
+use oncekey_core::{
     Checkpoint, CompleteOutcome, Completion, Entry, Fence, Fingerprint, Grant, Policy, ReleaseOutcome,
     RenewOutcome, Renewal, ReservationOutcome, ReserveRequest, Resolution, ResolveOutcome, Slot,
     StoredResponse, Terms, Token,
 };
 
-use crate::bench::Bench;
+use crate::ledger::Ledger;
 
 pub const LEASE: Duration = Duration::from_secs(30);
 pub const EXPIRED: Duration = Duration::from_secs(3);
@@ -35,6 +35,15 @@ pub enum Deed {
     ResolveRelease,
     Purge,
     Lookup,
+}
+
+/// Where deeds are done.
+pub trait Stage: Sync {
+    /// Makes a call over connections that nobody touches.
+    fn clean(&self, slot: &Slot, operation: &Operation) -> impl Future<Output = Answer> + Send;
+
+    /// Where it is written down.
+    fn ledger(&self) -> &Ledger;
 }
 
 /// Where a call is made.
@@ -63,14 +72,14 @@ impl Deed {
     ];
 
     /// Brings `slot` to where the call has something to do.
-    pub async fn stage(self, bench: &Bench, slot: &Slot) -> Staged {
+    pub async fn stage(self, bench: &impl Stage, slot: &Slot) -> Staged {
         let token = Token::fresh();
         if self == Self::Fresh {
             return Staged { operation: reserve(token), holder: None };
         }
         if self == Self::Again {
             granted(&bench.clean(slot, &brief(Token::fresh())).await);
-            bench.ledger.advance(EXPIRED);
+            bench.ledger().advance(EXPIRED);
             return Staged { operation: reserve(token), holder: None };
         }
         let grant = granted(&bench.clean(slot, &reserve(token)).await);
@@ -84,7 +93,7 @@ impl Deed {
                 reserve(Token::fresh())
             }
             Self::TakeOver => {
-                bench.ledger.advance(2 * LEASE);
+                bench.ledger().advance(2 * LEASE);
                 reserve(Token::fresh())
             }
             Self::Complete => complete(&grant),
@@ -92,7 +101,7 @@ impl Deed {
             Self::HandOver => hand_over(&grant, 1),
             Self::Release => Operation::Release { grant },
             Self::ResolveComplete | Self::ResolveRelease => {
-                bench.ledger.advance(2 * LEASE);
+                bench.ledger().advance(2 * LEASE);
                 let Answer::Lookup(Some(Entry::Pending(entry))) = bench.clean(slot, &Operation::Lookup).await
                 else {
                     panic!("the slot is reserved")
@@ -109,17 +118,9 @@ impl Deed {
         Staged { operation, holder }
     }
 
-    /// How many statements a call takes that nobody disturbs.
-    pub fn statements(self) -> u32 {
-        match self {
-            Self::TakeOver | Self::Retry | Self::Again => 2,
-            _ => 1,
-        }
-    }
-
-    /// Whether the statement of this number is the one that writes.
-    pub fn writes_in(self, statement: u32) -> bool {
-        !matches!(self, Self::Replay | Self::Lookup) && statement == self.statements()
+    /// Whether it writes, where nobody was before.
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::Replay | Self::Lookup)
     }
 
     /// Whether the slot's holder is one that anybody may take over from.

@@ -6,8 +6,8 @@ use std::str::{FromStr, SplitWhitespace};
 use std::time::Duration;
 
 use oncekey_conformance::history::Moment;
-use oncekey_postgres::state::{Answer, Operation, TokenSpent};
-use oncekey_postgres::{
+use oncekey_core::state::{Answer, Operation, TokenSpent};
+use oncekey_core::{
     Body, Checkpoint, CompleteOutcome, Completion, Entry, Fence, Grant, IdempotencyRecord, InFlight, Loss,
     PendingEntry, Policy, ReleaseOutcome, RenewOutcome, Renewed, ReservationOutcome, StoredResponse,
     Timestamp, Token,
@@ -17,25 +17,25 @@ use crate::deed::{checkpoint, complete_with, fingerprint, hand_over, release, re
 
 /// The words of a line, to be read one after another. Whatever doesn't fit is a fault of the test's.
 #[derive(Debug)]
-pub struct Words<'a>(SplitWhitespace<'a>);
+pub(crate) struct Words<'a>(SplitWhitespace<'a>);
 
 impl<'a> Words<'a> {
     /// None where the line isn't whole, or isn't one of ours.
-    pub fn of(line: &'a str) -> Option<Self> {
+    pub(crate) fn of(line: &'a str) -> Option<Self> {
         // The first one stands behind the test's name.
         let (_, words) = line.split_once("broken: ")?;
         words.strip_suffix(" end").map(|words| Self(words.split_whitespace()))
     }
 
-    pub fn word(&mut self) -> &'a str {
+    pub(crate) fn word(&mut self) -> &'a str {
         self.0.next().expect("a word")
     }
 
-    pub fn number<N: FromStr>(&mut self) -> N {
+    pub(crate) fn number<N: FromStr>(&mut self) -> N {
         self.word().parse().ok().expect("a number")
     }
 
-    pub fn moment(&mut self) -> Moment {
+    pub(crate) fn moment(&mut self) -> Moment {
         Moment { order: self.number(), time: self.duration() }
     }
 
@@ -74,7 +74,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub fn operation(&mut self) -> Operation {
+    pub(crate) fn operation(&mut self) -> Operation {
         match self.word() {
             "reserve" => reserve(self.token()),
             "renew" => renew(&self.grant(), self.number()),
@@ -86,7 +86,7 @@ impl<'a> Words<'a> {
         }
     }
 
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         use ReservationOutcome::{InFlight as Busy, Replay, Reserved};
         match self.word() {
             "reserved" => Answer::Reserve(Ok(Reserved(self.grant()))),
@@ -129,11 +129,11 @@ impl<'a> Words<'a> {
 }
 
 /// Such a line, from its first words.
-pub fn line(words: &str) -> String {
+pub(crate) fn line(words: &str) -> String {
     format!("broken: {words} end\n")
 }
 
-pub fn moment(at: Moment) -> String {
+pub(crate) fn moment(at: Moment) -> String {
     format!("{} {}", at.order, at.time.as_micros())
 }
 
@@ -172,7 +172,7 @@ fn loss(loss: Loss) -> &'static str {
     }
 }
 
-pub fn operation(operation: &Operation) -> String {
+pub(crate) fn operation(operation: &Operation) -> String {
     match operation {
         Operation::Reserve { token: own, .. } => format!("reserve {}", token(*own)),
         Operation::Renew { grant: own, renewal } => {
@@ -188,7 +188,7 @@ pub fn operation(operation: &Operation) -> String {
     }
 }
 
-pub fn answer(answer: &Answer) -> String {
+pub(crate) fn answer(answer: &Answer) -> String {
     use ReservationOutcome::{InFlight as Busy, Replay, Reserved};
     match answer {
         Answer::Reserve(Ok(Reserved(own))) => format!("reserved {}", grant(own)),
