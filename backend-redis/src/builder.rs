@@ -1,5 +1,7 @@
 //! [`RedisStoreBuilder`]: keys, deadlines, and what is asked of the server.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use oncekey_core::{InvalidInput, Limits, StoreError};
@@ -34,6 +36,7 @@ pub struct RedisStoreBuilder {
     linger: Duration,
     wait: Option<Wait>,
     may_evict: bool,
+    connections: Option<Arc<AtomicU64>>,
     #[cfg(feature = "test-util")]
     offset: ClockOffset,
     #[cfg(feature = "test-util")]
@@ -62,6 +65,7 @@ impl Default for RedisStoreBuilder {
             linger: Duration::from_secs(10),
             wait: None,
             may_evict: false,
+            connections: None,
             #[cfg(feature = "test-util")]
             offset: ClockOffset::default(),
             #[cfg(feature = "test-util")]
@@ -126,6 +130,14 @@ impl RedisStoreBuilder {
         self
     }
 
+    /// For tests: counts the connections that are made, of a store on one server. A call is made again on another one
+    /// alone.
+    #[cfg(feature = "test-util")]
+    pub fn counting_connections(mut self, count: Arc<AtomicU64>) -> Self {
+        self.connections = Some(count);
+        self
+    }
+
     /// For tests of tests: a folder whose scripts replace those of the same name.
     #[cfg(feature = "test-util")]
     pub fn script_folder(mut self, folder: impl Into<std::path::PathBuf>) -> Self {
@@ -157,7 +169,7 @@ impl RedisStoreBuilder {
     /// [`InvalidInput`](oncekey_core::ErrorKind::InvalidInput) for a URL or a setting that can't be meant.
     pub fn connect_lazy(self, url: &str) -> Result<RedisStore, StoreError> {
         let address = self.check().and_then(|()| Address::parse(url)).map_err(|e| e.in_operation(NAME))?;
-        let link = Link::new(address, self.may_evict)
+        let link = Link::new(address, self.may_evict, self.connections)
             .map_err(|failure| failure.into_error(NAME, oncekey_core::Effect::NotApplied))?;
         let settings = Settings {
             prefix: self.prefix,
@@ -209,7 +221,7 @@ impl RedisStoreBuilder {
 /// What is added to the server's clock: nothing, but in tests.
 #[cfg(feature = "test-util")]
 #[derive(Clone, Default, Debug)]
-pub struct ClockOffset(std::sync::Arc<std::sync::atomic::AtomicI64>);
+pub struct ClockOffset(Arc<std::sync::atomic::AtomicI64>);
 
 #[cfg(feature = "test-util")]
 impl ClockOffset {

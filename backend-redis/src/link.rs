@@ -5,6 +5,7 @@
 //! connected to anew, for a network in between may have forgotten the connection without a word.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ struct Inner {
     current: Mutex<Current>,
     connecting: AsyncMutex<()>,
     may_evict: bool,
+    /// Where connections are counted, in tests.
+    count: Option<Arc<AtomicU64>>,
 }
 
 enum Source {
@@ -62,7 +65,11 @@ pub(crate) enum Node {
 }
 
 impl Link {
-    pub(crate) fn new(address: Address, may_evict: bool) -> Result<Self, Failure> {
+    pub(crate) fn new(
+        address: Address,
+        may_evict: bool,
+        count: Option<Arc<AtomicU64>>,
+    ) -> Result<Self, Failure> {
         // The driver leaves the choice to whoever is first, and it may be made once.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let source = match address {
@@ -77,7 +84,7 @@ impl Link {
             }
         };
         let (current, connecting) = (Mutex::default(), AsyncMutex::new(()));
-        Ok(Self(Arc::new(Inner { source, current, connecting, may_evict })))
+        Ok(Self(Arc::new(Inner { source, current, connecting, may_evict, count })))
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
@@ -216,6 +223,9 @@ impl Link {
             }
             let connection = self.connect().await?;
             self.0.is_safe(&connection).await?;
+            if let Some(count) = &self.0.count {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
             let mut current = self.current();
             current.number += 1;
             current.connection = Some(connection.clone());

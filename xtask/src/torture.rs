@@ -66,6 +66,28 @@ const PROOFS: &[Proof] = &[
         rounds: Rounds::Inside(200),
     },
     Proof {
+        name: "redis-server",
+        what: "kill -9 of a Redis server with appendfsync always, under clients that do anything",
+        test: &["-p", "oncekey-redis", "--test", "broken", "killed::", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(500),
+    },
+    Proof {
+        name: "redis-wire",
+        what: "connections to Redis that are cut behind every byte of every call",
+        test: &["-p", "oncekey-redis", "--test", "broken", "wire::", "--", "--nocapture"],
+        // More places than any exchange has bytes.
+        env: &[("ONCEKEY_ROUNDS", "100000")],
+        rounds: Rounds::None,
+    },
+    Proof {
+        name: "redis-failover",
+        what: "masters that fail, in a cluster and behind Sentinel: what was lost is counted",
+        test: &["-p", "oncekey-redis", "--test", "broken", "failover", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(10),
+    },
+    Proof {
         name: "exec",
         what: "kill -9 of `oncekey exec` at any moment",
         test: &["-p", "oncekey-cli", "--test", "program", "rounds::", "--", "--nocapture"],

@@ -1,0 +1,20 @@
+//! The store through what happens to servers and networks: connections cut at every byte, kills, stops, restarts, a
+//! memory that is full, slots that move, masters that fail. Whatever was heard is judged by the suite's own checker of
+//! histories.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "a test: its failure is a panic"
+)]
+
+mod bench;
+mod cluster;
+mod full;
+mod killed;
+mod mishaps;
+mod sentinel;
+mod wire;

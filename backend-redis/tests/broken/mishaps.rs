@@ -1,0 +1,101 @@
+//! What happens to a server in a day, under load: scripts forgotten, clients sent away, a restart, a stop for longer
+//! than a lease.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use oncekey_redis::{IdempotencyStore, RedisStore, StoreError, Token};
+use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
+use oncekey_storm::deed::{Deed, LEASE, Stage as _, reserve};
+use oncekey_storm::ledger::{Client, Ledger, Tries};
+use oncekey_storm::rounds::{random, rounds};
+use oncekey_testbed::redis::Server;
+
+use crate::bench::{Bench, answers, nothing_is_lost};
+
+const CLIENTS: usize = 6;
+
+/// Does it to the server again and again while a crowd calls, and nothing is lost.
+async fn goes_on_through(name: &str, protocol: &str, mishap: impl Fn(&Server)) {
+    let (mut random, server) = (random(), Server::start().unwrap());
+    let url = format!("{}{protocol}", server.url(0));
+    let store = || RedisStore::builder().connect_lazy(&url).unwrap();
+    let member = || {
+        let connections = Arc::new(AtomicU64::new(0));
+        let store = RedisStore::builder().counting_connections(Arc::clone(&connections)).connect_lazy(&url);
+        Member { store: Arc::new(store.unwrap()), connections: Some(connections) }
+    };
+    let members: Vec<Member> = (0..CLIENTS).map(|_| member()).collect();
+    let mut acknowledged = Acknowledged::default();
+    for round in 0..rounds(4) {
+        let crowd = Crowd::new(format!("{name}-{round}"), LEASE, Ledger::still());
+        let mut clients = crowd.start(&members, &mut random);
+        tokio::task::block_in_place(|| {
+            for _ in 0..5 {
+                answers(&crowd, random.u64(20..120));
+                mishap(&server);
+                answers(&crowd, 60);
+            }
+        });
+        crowd.stop();
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        nothing_is_lost(name, &crowd, &store(), &mut acknowledged).await;
+    }
+    println!("{name}: {acknowledged}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn scripts_that_are_forgotten_are_sent_again() {
+    goes_on_through("SCRIPT FLUSH", "", |server| drop(server.cli(["script", "flush"]).unwrap())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clients_that_are_sent_away_come_back() {
+    let kill =
+        |server: &Server| drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap());
+    goes_on_through("CLIENT KILL", "", kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn clients_of_the_newer_protocol_come_back_too() {
+    let kill =
+        |server: &Server| drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap());
+    goes_on_through("CLIENT KILL, RESP3", "&protocol=resp3", kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restart_is_waited_for() {
+    goes_on_through("restart", "", |server| server.restart().unwrap()).await;
+}
+
+/// FAULTS 27: the clients give up, leases end, and the server goes on and applies what lies in its sockets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_stops_for_longer_than_a_lease_makes_no_wrong_answer() {
+    let server = Arc::new(Server::builder().setting("appendonly", "no").start().unwrap());
+    for deed in Deed::ALL {
+        let bench = Bench::before(Arc::clone(&server));
+        let slot = bench.slot();
+        bench.measure(Deed::Lookup).await;
+        let operation = deed.stage(&bench, &slot).await.operation;
+        // Two that are connected, and give up.
+        let hasty = [(); 2].map(|()| bench.another(|b| b.call_deadline(Duration::from_millis(200))));
+        for store in &hasty {
+            store.ensure_schema().await.unwrap();
+        }
+        let by = |number, store| Client { number, store, tries: Tries::One };
+        server.stop();
+        let told = bench.ledger.call(by(1, &hasty[0]), &slot, &operation).await;
+        assert!(told.as_ref().is_err_and(StoreError::is_retryable), "{deed:?}: {told:?}");
+        bench.ledger.advance(2 * LEASE);
+        let other = reserve(Token::fresh());
+        let told = bench.ledger.call(by(2, &hasty[1]), &slot, &other).await;
+        assert!(told.as_ref().is_err_and(StoreError::is_retryable), "{deed:?}: {told:?}");
+        server.cont();
+        bench.clean(&slot, &reserve(Token::fresh())).await;
+        bench.clean(&slot, &operation).await;
+        bench.settle(&format!("{deed:?}"));
+    }
+}
