@@ -4,6 +4,7 @@
 //! A guard that can be taken out unnoticed is either not needed or not tested.
 
 mod postgres;
+mod redis;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -233,7 +234,7 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<bool, String> {
         }
     }
     let copy = copy_of_the_project()?;
-    let all = STATEMENTS.iter().chain(MACHINE).chain(postgres::GUARDS);
+    let all = STATEMENTS.iter().chain(MACHINE).chain(postgres::GUARDS).chain(redis::GUARDS);
     let (mut tried, mut unnoticed, mut untouched) = (0, 0, Vec::new());
     for guard in all.filter(|g| wanted.is_empty() || wanted.iter().any(|w| g.file.contains(w.as_str()))) {
         // First untouched: a suite that fails by itself would seem to notice everything.
@@ -280,8 +281,8 @@ fn without(copy: &Path, guard: &Guard) -> Result<Vec<String>, String> {
     let suite = Suite::of(guard.file);
     let mut failed = cases_that_fail(copy, suite);
     // What the suite comes by once in a thousand races is staged.
-    if suite == Suite::PostgresBatches && failed.as_ref().is_ok_and(Vec::is_empty) {
-        failed = cases_that_fail(copy, Suite::PostgresStaged);
+    if let (Some(staged), true) = (suite.staged(), failed.as_ref().is_ok_and(Vec::is_empty)) {
+        failed = cases_that_fail(copy, staged);
     }
     write(&text)?;
     failed
@@ -300,15 +301,28 @@ enum Suite {
     PostgresBatches,
     /// The same, where a row changes between two statements of a call.
     PostgresStaged,
+    Redis,
+    /// What becomes of a key, which the suite's moving time doesn't see.
+    RedisKeys,
 }
 
 impl Suite {
     fn of(file: &str) -> Self {
         match file {
             STATE => Self::Machine,
+            script if script.starts_with("backend-redis") => Self::Redis,
             one if one.ends_with("_one.sql") => Self::Postgres,
             batch if batch.starts_with("backend-postgres") => Self::PostgresBatches,
             _ => Self::Sqlite,
+        }
+    }
+
+    /// Where what it doesn't notice is looked at from nearby.
+    fn staged(self) -> Option<Self> {
+        match self {
+            Self::PostgresBatches => Some(Self::PostgresStaged),
+            Self::Redis => Some(Self::RedisKeys),
+            _ => None,
         }
     }
 
@@ -319,20 +333,27 @@ impl Suite {
             Self::Postgres => &["-p", "oncekey-postgres", "--test", "conformance"],
             Self::PostgresBatches => &["-p", "oncekey-postgres", "--test", "conformance_batches"],
             Self::PostgresStaged => &["-p", "oncekey-postgres", "--test", "hostile", "judged_anew"],
+            Self::Redis => &["-p", "oncekey-redis", "--test", "conformance"],
+            Self::RedisKeys => &["-p", "oncekey-redis", "--test", "keys"],
         }
     }
 }
 
-/// The suite's cases that fail in the copy. PostgreSQL's statements are read when a store is opened, so that nothing
-/// has to be built for them.
+/// The suite's cases that fail in the copy. PostgreSQL's statements and Redis's scripts are read when a store is opened,
+/// so that nothing has to be built for them.
 fn cases_that_fail(copy: &Path, suite: Suite) -> Result<Vec<String>, String> {
     let mut test = tools::cargo(["test", "--quiet"].into_iter().chain(suite.test().iter().copied()));
-    let reads = matches!(suite, Suite::Postgres | Suite::PostgresBatches | Suite::PostgresStaged);
-    if reads {
-        test.env("ONCEKEY_SQL", copy.join("backend-postgres/sql"));
-    } else {
-        test.current_dir(copy).env("CARGO_TARGET_DIR", copy.with_file_name("guards-build"));
-        test.env("RUSTFLAGS", "--cap-lints=allow");
+    match suite {
+        Suite::Postgres | Suite::PostgresBatches | Suite::PostgresStaged => {
+            test.env("ONCEKEY_SQL", copy.join("backend-postgres/sql"));
+        }
+        Suite::Redis | Suite::RedisKeys => {
+            test.env("ONCEKEY_LUA", copy.join("backend-redis/lua"));
+        }
+        Suite::Machine | Suite::Sqlite => {
+            test.current_dir(copy).env("CARGO_TARGET_DIR", copy.with_file_name("guards-build"));
+            test.env("RUSTFLAGS", "--cap-lints=allow");
+        }
     }
     test.stdin(Stdio::null());
     let done = test.output().map_err(|e| e.to_string())?;
