@@ -5,4 +5,5 @@ pub(crate) mod memory;
 pub(crate) mod postgres;
 pub(crate) mod postgres_growth;
 pub(crate) mod postgres_layouts;
+pub(crate) mod redis;
 pub(crate) mod sqlite;

@@ -45,6 +45,9 @@ fn run() -> Result<(), Failure> {
     if plan.postgres && plan.growth {
         sections.push(engines::postgres_growth::measure(&plan)?);
     }
+    if plan.redis {
+        sections.push(engines::redis::measure(&plan)?);
+    }
     if plan.memory {
         sections.push(engines::memory::measure(&plan)?);
     }

@@ -12,9 +12,9 @@ Measures oncekey beside its limits and its peers, in one run.
 
   cargo xtask bench ENGINE.. [OPTIONS]
 
-ENGINE            sqlite, postgres, memory
+ENGINE            sqlite, postgres, redis, memory
 --quick           a smoke run of a few seconds, which writes nothing
---growth          with sqlite or postgres: also 10 million records beside 10 thousand (some 10 to 25 GB, some minutes)
+--growth          with sqlite, postgres or redis: also 10 million records beside 10 thousand (some 10 to 25 GB, some minutes)
 --only WORD       only the races of this work (reserve, cycle, replay); writes nothing
 --callers N       only the races with so many callers; writes nothing
 --pool N          connections of sqlx's pool for writes; writes nothing [1]
@@ -33,6 +33,7 @@ ENGINE            sqlite, postgres, memory
 pub(crate) struct Plan {
     pub(crate) sqlite: bool,
     pub(crate) postgres: bool,
+    pub(crate) redis: bool,
     pub(crate) memory: bool,
     pub(crate) growth: bool,
     pub(crate) quick: bool,
@@ -55,6 +56,7 @@ impl Plan {
         let mut plan = Self {
             sqlite: false,
             postgres: false,
+            redis: false,
             memory: false,
             growth: false,
             quick: false,
@@ -74,6 +76,7 @@ impl Plan {
             match arg {
                 Value(engine) if engine == "sqlite" => plan.sqlite = true,
                 Value(engine) if engine == "postgres" => plan.postgres = true,
+                Value(engine) if engine == "redis" => plan.redis = true,
                 Value(engine) if engine == "memory" => plan.memory = true,
                 Value(other) => return Err(format!("no engine {}\n{HELP}", other.display()).into()),
                 Long("quick") => plan.quick = true,
@@ -93,7 +96,7 @@ impl Plan {
                 other => return Err(other.unexpected().into()),
             }
         }
-        if !plan.sqlite && !plan.postgres && !plan.memory {
+        if !plan.sqlite && !plan.postgres && !plan.redis && !plan.memory {
             return Err(format!("which engine?\n{HELP}").into());
         }
         if plan.rounds == 0 || !(0.01..=3_600.0).contains(&plan.seconds) {

@@ -1,5 +1,6 @@
 //! Who is measured: ours, the limit, the peers.
 
+pub(crate) mod bare_redis;
 pub(crate) mod cratestack;
 pub(crate) mod idempotent;
 pub(crate) mod ours;

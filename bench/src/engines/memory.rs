@@ -26,7 +26,7 @@ pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
     for (work, count, slots, goal) in works.into_iter().filter(|(work, ..)| plan.wants(*work, TASKS)) {
         let count = if plan.quick { count / 20 } else { count };
         let ours = prepare::<Ours<MemoryStore>>(0..slots)?;
-        let theirs = prepare::<idempotent::Peer>(0..slots)?;
+        let theirs = prepare::<idempotent::Peer<idempotent::InMemory>>(0..slots)?;
         let entrants = vec![
             Entrant::new("oncekey", Role::Ours, || {
                 // Room for all: being full isn't what is measured.

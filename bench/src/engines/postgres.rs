@@ -95,12 +95,14 @@ pub(crate) struct Items<T> {
     kept: Arc<[T]>,
 }
 
-impl<T: Clone> Items<T> {
+impl<T> Items<T> {
+    pub(crate) fn of_many<C: Contestant<Item = T>>(fresh: u64, kept: usize) -> Result<Self, Failure> {
+        Ok(Self { fresh: prepare::<C>(0..fresh)?, kept: prepare::<C>(0..kept as u64)? })
+    }
+
     pub(crate) fn prepare<C: Contestant<Item = T>>(plan: &Plan) -> Result<Self, Failure> {
         let fresh = (FRESH * plan.seconds).max(REPLAYED as f64);
-        let fresh = prepare::<C>(0..fresh as u64)?;
-        let kept = fresh.iter().take(REPLAYED).cloned().collect();
-        Ok(Self { fresh, kept })
+        Self::of_many::<C>(fresh as u64, REPLAYED)
     }
 
     pub(crate) fn of(&self, work: Work) -> &Arc<[T]> {

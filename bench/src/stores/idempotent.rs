@@ -1,8 +1,8 @@
-//! The memory store of the crate `idempotent` 0.3.
+//! The stores of the crate `idempotent` 0.3: in memory, and in Valkey or Redis.
 //!
 //! Used as its README does, in the cheapest correct way: the entry that claims the key is cloned (it is
-//! small) to become the completed one, and the response's body is shared, not copied. Its channel has
-//! room for every caller, and its sweep, which walks all entries, never falls into a round.
+//! small) to become the completed one, and the response's body is shared, not copied. The channel of
+//! the one in memory has room for every caller, and its sweep, which walks all entries, never falls into a round.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use idempotent::entry::{Completed, ExistingEntry, FencingToken};
 use idempotent::fingerprint::{DefaultFingerprintStrategy, FingerprintStrategy};
 use idempotent::store::memory::MemoryStore;
+use idempotent::store::valkey::ValkeyStore;
 use idempotent::store::{IdempotencyStore, InsertResult};
 use idempotent::{CachedResponse, Fingerprint, IdempotencyEntry, IdempotencyKey, Metadata};
 
@@ -18,8 +19,11 @@ use crate::load::{BODY_BYTES, Contestant, Failure, RETENTION, fingerprint, key};
 const CHANNEL: usize = 1_024;
 const SWEEP: Duration = Duration::from_secs(3_600);
 
-pub(crate) struct Peer {
-    store: MemoryStore,
+/// The store in memory.
+pub(crate) type InMemory = MemoryStore;
+
+pub(crate) struct Peer<S> {
+    store: S,
     body: Bytes,
 }
 
@@ -29,14 +33,31 @@ pub(crate) struct Claim {
     token: FencingToken,
 }
 
-impl Peer {
+impl Peer<MemoryStore> {
     /// Inside a runtime: the store is a task.
     pub(crate) fn new() -> Self {
-        Self { store: MemoryStore::new(CHANNEL, SWEEP), body: Bytes::from(vec![b'x'; BODY_BYTES]) }
+        Self::of(MemoryStore::new(CHANNEL, SWEEP))
     }
 }
 
-impl Contestant for Peer {
+impl<S> Peer<S> {
+    fn of(store: S) -> Self {
+        Self { store, body: Bytes::from(vec![b'x'; BODY_BYTES]) }
+    }
+}
+
+impl Peer<ValkeyStore> {
+    pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
+        Ok(Self::of(ValkeyStore::with_prefix(redis::Client::open(url)?, Some("peer")).await?))
+    }
+
+    /// With responses of this size.
+    pub(crate) fn with_body(self, bytes: usize) -> Self {
+        Self { body: Bytes::from(vec![b'x'; bytes]), ..self }
+    }
+}
+
+impl<S: IdempotencyStore> Contestant for Peer<S> {
     type Item = (IdempotencyKey, Fingerprint);
     type Grant = Claim;
 

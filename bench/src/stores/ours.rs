@@ -23,6 +23,12 @@ impl<S: IdempotencyStore> Ours<S> {
         Self { store, completion: Completion::new(response) }
     }
 
+    /// With responses of this size.
+    pub(crate) fn with_body(self, bytes: usize) -> Self {
+        let response = StoredResponse::new(200, Bytes::new(), Bytes::from(vec![b'x'; bytes]));
+        Self { completion: Completion::new(response), ..self }
+    }
+
     /// One whose answers are kept so long and no longer.
     pub(crate) fn kept_for(store: S, retention: Duration) -> Result<Self, Failure> {
         let Self { store, completion } = Self::new(store);
