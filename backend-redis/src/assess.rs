@@ -255,3 +255,23 @@ async fn cluster(store: &RedisStore, call: &Call) -> Finding {
         _ => Finding::new("redis.cluster", Severity::Warning, "the cluster did not say how it is"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What can't be set on a server that starts.
+    #[test]
+    fn a_disk_that_refuses_and_a_version_that_is_too_old() {
+        let found = |info: &str| {
+            let mut found = Vec::new();
+            let server = Server { info: Some(info.to_owned()), ..Server::default() };
+            server.judge(&mut found);
+            found.into_iter().map(|finding| (finding.id, finding.severity)).collect::<Vec<_>>()
+        };
+        let well = "role:master\r\nredis_version:7.0.15\r\naof_last_write_status:ok\r\n";
+        assert!(!found(well).iter().any(|(id, _)| matches!(*id, "redis.version" | "redis.aof_failing")));
+        assert!(found("redis_version:6.2.14\r\n").contains(&("redis.version", Severity::Danger)));
+        assert!(found("aof_last_write_status:err\r\n").contains(&("redis.aof_failing", Severity::Danger)));
+    }
+}
