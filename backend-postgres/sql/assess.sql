@@ -5,3 +5,16 @@ FROM unnest(ARRAY[
 ]) AS s (name)
 UNION ALL
 SELECT 'standby', pg_is_in_recovery()::text
+UNION ALL
+-- Of the table, or of any of its partitions.
+SELECT
+    'table autovacuum',
+    CASE WHEN count(*) = 0 THEN 'on' ELSE 'off' END
+FROM pg_class AS c, unnest(c.reloptions) AS o (setting)
+WHERE (
+        c.oid = to_regclass({table_literal})
+        OR c.oid IN (SELECT i.inhrelid FROM pg_inherits AS i WHERE i.inhparent = to_regclass({table_literal}))
+    )
+    AND o.setting ~* '^autovacuum_enabled=(f|of|n|0)'
+UNION ALL
+SELECT 'clock', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text

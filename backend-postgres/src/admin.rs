@@ -248,8 +248,9 @@ impl IdempotencyAdmin for PostgresStore {
     }
 
     async fn assess(&self) -> Result<Vec<Finding>, StoreError> {
-        let (link, deadline) = (self.inner().link.clone(), self.deadline());
-        let found = tokio::spawn(async move { assess::findings(&link, deadline).await });
+        let (link, table, deadline) =
+            (self.inner().link.clone(), self.inner().layout.table.clone(), self.deadline());
+        let found = tokio::spawn(async move { assess::findings(&link, &table, deadline).await });
         found.await.map_err(|_| gone("assess", Effect::NotApplied))?
     }
 }

@@ -1,12 +1,15 @@
 //! What about this deployment is unsafe, read from the live server.
 
-use oncekey_core::{Effect, Finding, Severity, StoreError};
+use std::time::Duration;
+
+use oncekey_core::{Clock, Effect, Finding, Severity, StoreError};
 use sqlx::postgres::PgRow;
 use sqlx::{Row, ValueRef};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Link;
 use crate::error::{Failure, too_late};
+use crate::identifier::{Table, literal};
 
 const NAME: &str = "assess";
 const ASSESS: &str = include_str!("../sql/assess.sql");
@@ -60,10 +63,18 @@ const SETTINGS: [Wanted; 5] = [
     },
 ];
 
-pub(crate) async fn findings(link: &Link, deadline: Instant) -> Result<Vec<Finding>, StoreError> {
+/// How far two clocks may be apart that are kept right.
+const APART: Duration = Duration::from_secs(5);
+
+pub(crate) async fn findings(
+    link: &Link,
+    table: &Table,
+    deadline: Instant,
+) -> Result<Vec<Finding>, StoreError> {
     let failed = |failure: Failure| failure.into_error(NAME, Effect::NotApplied);
     let mut connection = link.connection(deadline).await.map_err(failed)?;
-    let Ok(rows) = timeout_at(deadline, sqlx::raw_sql(ASSESS).fetch_all(&mut *connection)).await else {
+    let sql = sqlx::AssertSqlSafe(ASSESS.replace("{table_literal}", &literal(&table.quoted())));
+    let Ok(rows) = timeout_at(deadline, sqlx::raw_sql(sql).fetch_all(&mut *connection)).await else {
         // It has half an exchange on it.
         drop(connection.detach());
         return Err(too_late(NAME, Effect::NotApplied, None));
@@ -86,6 +97,34 @@ pub(crate) async fn findings(link: &Link, deadline: Instant) -> Result<Vec<Findi
             }
             Some(_) => {}
         }
+    }
+    if value("table autovacuum") != Some("on") {
+        let message = format!(
+            "autovacuum is off for {}: dead rows pile up there and every call slows down: reset autovacuum_enabled",
+            table.quoted()
+        );
+        found.push(Finding::new("postgres.table_autovacuum", Severity::Warning, message));
+    }
+    let server = value("clock").and_then(|micros| micros.parse::<i64>().ok());
+    let apart = server.map(|micros| micros.saturating_add(link.offset.micros())).map(|micros| {
+        let here = i64::try_from(Clock::system().now().as_micros()).unwrap_or(i64::MAX);
+        Duration::from_micros(micros.abs_diff(here))
+    });
+    if apart.is_none_or(|apart| apart > APART) {
+        let message = match apart {
+            Some(apart) => format!(
+                "the server's clock and this host's are {} s apart: leases and fences follow the server's, and after \
+                 a failover another's; keep them right (NTP)",
+                apart.as_secs()
+            ),
+            None => "the server's clock could not be read".to_owned(),
+        };
+        found.push(Finding::new("postgres.clock", Severity::Warning, message));
+    }
+    if link.pooled {
+        let message = "a pooler in transaction mode is in between: callers that wait for a running holder are not \
+                       woken, and look now and then";
+        found.push(Finding::new("postgres.pooler", Severity::Info, message));
     }
     if value("standby") != Some("false") {
         found.push(Finding::new("postgres.standby", Severity::Danger, crate::error::read_only()));

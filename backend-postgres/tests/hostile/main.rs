@@ -11,6 +11,7 @@
     reason = "a test: its failure is a panic"
 )]
 
+mod assess;
 mod cancel;
 mod connect;
 mod judged_anew;

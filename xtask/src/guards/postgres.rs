@@ -3,7 +3,8 @@
 //! Left out is what nobody outside could see: `take_over.sql`'s `t.token <> t.new_token`, `t.state = 'pending'` and
 //! `t.expires_at > t.now`, and the like in `retry.sql` (the read before picks these statements for such rows alone, and
 //! a row that changes in between is caught by the others); and the order of the locks, whose absence is a deadlock
-//! that the server ends and the store makes again.
+//! that the server ends and the store makes again. Nor `reserve.sql`'s `l.state IS NULL`, which spares an insert that
+//! `ON CONFLICT` would refuse.
 
 use super::{Guard, guard};
 
@@ -244,7 +245,6 @@ pub(super) const GUARDS: &[Guard] = &[
     ),
     guard("backend-postgres/sql/scan.sql", "ELSE s.state <> 'released'", "ELSE true"),
     guard("backend-postgres/sql/reserve.sql", "    ON CONFLICT (principal, key) DO NOTHING\n", ""),
-    guard("backend-postgres/sql/reserve.sql", "    WHERE l.state IS NULL\n", ""),
     guard("backend-postgres/sql/reserve_one.sql", "    ON CONFLICT (principal, key) DO NOTHING\n", ""),
     guard("backend-postgres/sql/stats.sql", " AND s.lease_expires_at > c.now", ""),
 ];

@@ -1,0 +1,79 @@
+//! S11: each finding, when it is set on a live server, and none when it isn't. For the standby see its own file.
+
+use std::time::Duration;
+
+use oncekey_postgres::{ClockOffset, IdempotencyAdmin, IdempotencyStore, PostgresStore, Severity};
+use oncekey_testbed::postgres::Server;
+
+use crate::kit::{ask, eventually, fresh_url};
+
+async fn ids(store: &PostgresStore) -> Vec<(&'static str, Severity)> {
+    store.assess().await.unwrap().into_iter().map(|finding| (finding.id, finding.severity)).collect()
+}
+
+#[tokio::test]
+async fn each_setting_that_is_unsafe_is_found_when_it_is_set() {
+    let server = Server::start().unwrap();
+    let store = PostgresStore::builder().connections(1).connect(&server.url("postgres")).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    assert_eq!(ids(&store).await, []);
+    for (name, value, id, severity) in [
+        ("fsync", "off", "postgres.fsync", Severity::Danger),
+        ("full_page_writes", "off", "postgres.full_page_writes", Severity::Danger),
+        ("synchronous_commit", "off", "postgres.synchronous_commit", Severity::Danger),
+        ("default_transaction_isolation", "serializable", "postgres.isolation", Severity::Warning),
+        ("autovacuum", "off", "postgres.autovacuum", Severity::Warning),
+    ] {
+        server.psql(&format!("ALTER SYSTEM SET {name} = '{value}'")).unwrap();
+        server.psql("SELECT pg_reload_conf()").unwrap();
+        // A session of its own has its own isolation; an application's hasn't.
+        let theirs = crate::kit::pool(&server.url("postgres"), 1).await;
+        let other = PostgresStore::from_pool(theirs).await.unwrap();
+        eventually("the server to have read it", async || match ids(&other).await {
+            found if found == [(id, severity)] => Ok(()),
+            found => Err(format!("{name}: {found:?}")),
+        })
+        .await;
+        server.psql(&format!("ALTER SYSTEM RESET {name}")).unwrap();
+        server.psql("SELECT pg_reload_conf()").unwrap();
+        eventually("the server to have read it", async || match ids(&other).await {
+            found if found.is_empty() => Ok(()),
+            found => Err(format!("{name}: {found:?}")),
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_nobody_vacuums_is_found_and_so_is_a_partition() {
+    for partitions in [None, Some(3)] {
+        let url = fresh_url();
+        let builder = PostgresStore::builder();
+        let builder = partitions.map_or(builder.clone(), |count| builder.partitions(count));
+        let store = builder.connect(&url).await.unwrap();
+        store.ensure_schema().await.unwrap();
+        assert_eq!(ids(&store).await, [], "{partitions:?}");
+        let one = if partitions.is_some() {
+            ask(&url, "SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'oncekey_slots'::regclass")
+                .await
+        } else {
+            "oncekey_slots".to_owned()
+        };
+        let off = format!(
+            "DO $$ BEGIN EXECUTE 'ALTER TABLE {one} SET (autovacuum_enabled = off)'; END $$; SELECT 1"
+        );
+        ask(&url, &off).await;
+        assert_eq!(ids(&store).await, [("postgres.table_autovacuum", Severity::Warning)], "{one}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_and_a_pooler_in_between_are_found() {
+    let offset = ClockOffset::shiftable();
+    let store = PostgresStore::builder().clock_offset(offset.clone()).connect(&fresh_url()).await.unwrap();
+    assert_eq!(ids(&store).await, []);
+    offset.advance(Duration::from_secs(60));
+    assert_eq!(ids(&store).await, [("postgres.clock", Severity::Warning)]);
+    let store = PostgresStore::builder().transaction_pooler().connect(&fresh_url()).await.unwrap();
+    assert_eq!(ids(&store).await, [("postgres.pooler", Severity::Info)]);
+}
