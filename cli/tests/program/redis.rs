@@ -1,5 +1,9 @@
 //! Records in Redis: what holds for a file holds there too, by each kind of URL.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use oncekey_testbed::redis::{self, Cluster, Server, Watched};
 
 use crate::kit::{Ended, Place};
@@ -45,6 +49,32 @@ fn a_server_by_tcp_and_by_its_socket() {
     let (zero, two): (Vec<String>, Vec<String>) = (keys("0"), keys("2"));
     assert!(zero.len() == 1 && zero[0].starts_with("oncekey:"), "{zero:?}");
     assert!(two.len() == 2, "{two:?}");
+}
+
+/// Its certificate is signed by somebody whom the system trusts, here by its word alone.
+#[test]
+fn a_server_by_tls() {
+    let folder = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    fs::write(&certificate, signed.cert.pem()).unwrap();
+    fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    let server = Server::builder().tls(&certificate, &key, &certificate).start().unwrap();
+    let url = format!("rediss://{}", server.tcp_address().unwrap());
+    let run = |trusted: Option<&Path>| {
+        let place = Place::on(&url);
+        let mut program = place.program();
+        program.args(["exec", "--store", &url, "--key", "k", "--", "echo", "ran"]);
+        if let Some(trusted) = trusted {
+            program.env("SSL_CERT_FILE", trusted);
+        }
+        Ended::of(program.output().unwrap())
+    };
+    run(Some(&certificate)).printed("ran\n");
+    run(Some(&certificate)).printed("ran\n");
+    // Who doesn't trust it doesn't talk to it.
+    run(None).refused(69, "can't be reached");
+    assert_eq!(server.cli(["dbsize"]).unwrap(), "1");
 }
 
 #[test]

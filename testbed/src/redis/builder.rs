@@ -19,6 +19,7 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     tcp: bool,
     cluster: bool,
+    tls: Option<[PathBuf; 3]>,
     primary: Option<Option<SocketAddr>>,
     inside: Option<PathBuf>,
     binaries: Binaries,
@@ -27,7 +28,15 @@ pub struct Builder {
 impl Builder {
     pub(super) fn new() -> Self {
         let binaries = Binaries::of("redis-server");
-        Self { settings: Vec::new(), tcp: false, cluster: false, primary: None, inside: None, binaries }
+        Self {
+            settings: Vec::new(),
+            tcp: false,
+            cluster: false,
+            tls: None,
+            primary: None,
+            inside: None,
+            binaries,
+        }
     }
 
     /// Adds a line to redis.conf, in its own notation. The last one of a name wins, also over the durable
@@ -42,6 +51,20 @@ impl Builder {
     #[must_use]
     pub fn tcp(mut self) -> Self {
         self.tcp = true;
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1 by TLS alone, besides its socket, with this certificate, its key, and whom
+    /// it is signed by: PEM files that the server's user may read.
+    #[must_use]
+    pub fn tls(
+        mut self,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        by: impl Into<PathBuf>,
+    ) -> Self {
+        self.tcp = true;
+        self.tls = Some([certificate.into(), key.into(), by.into()]);
         self
     }
 
@@ -109,11 +132,25 @@ impl Builder {
         let place = [("bind", "127.0.0.1"), ("port", &port), ("unixsocket", "redis.sock"), ("dir", ".")];
         let primary = primary.iter().map(|primary| ("replicaof", primary.as_str()));
         let bus = bus.map(|bus| bus.to_string());
+        let tls = self.tls.iter().flatten().map(|file| file.display().to_string());
+        let tls: Vec<_> =
+            ["tls-cert-file", "tls-key-file", "tls-ca-cert-file"].into_iter().zip(tls).collect();
+        let tls = tls.iter().map(|(name, file)| (*name, file.as_str()));
+        let tls = tls.chain(
+            self.tls
+                .iter()
+                .flat_map(|_| [("port", "0"), ("tls-port", port.as_str()), ("tls-auth-clients", "no")]),
+        );
         let bus = bus.iter().flat_map(|bus| [("cluster-enabled", "yes"), ("cluster-port", bus.as_str())]);
         let asked = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let mut text = String::new();
-        for (name, value) in
-            place.into_iter().chain(SETTINGS.iter().copied()).chain(primary).chain(bus).chain(asked)
+        for (name, value) in place
+            .into_iter()
+            .chain(SETTINGS.iter().copied())
+            .chain(primary)
+            .chain(bus)
+            .chain(tls)
+            .chain(asked)
         {
             let _ = writeln!(text, "{name} {value}");
         }
