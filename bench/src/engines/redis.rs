@@ -99,11 +99,11 @@ impl<'p> Engine<'p> {
         };
         let mut entrants = vec![
             Entrant::new("oncekey", Role::Ours, move || {
-                self.round(&self.ours, work, callers, async |url| {
+                self.round(&self.ours, work, callers, &async |url: &str| {
                     Ok(Us::new(RedisStore::connect(url).await?))
                 })
             }),
-            Entrant::new(label, Role::Limit, move || self.round(&self.bare, work, callers, Bare::connect))
+            Entrant::new(label, Role::Limit, move || self.round(&self.bare, work, callers, &Bare::connect))
                 .goal(bare),
         ];
         if work != Work::Cycle {
@@ -111,7 +111,7 @@ impl<'p> Engine<'p> {
             entrants.push(Entrant::new("redis-benchmark, the same command", Role::Limit, run));
         }
         let label = format!("idempotent {}, its Valkey store", machine::version("idempotent"));
-        let run = move || self.round(&self.theirs, work, callers, Theirs::connect);
+        let run = move || self.round(&self.theirs, work, callers, &Theirs::connect);
         entrants.push(Entrant::new(label, Role::Peer, run).goal(peer));
         if self.plan.alone {
             entrants.truncate(1);
@@ -125,7 +125,7 @@ impl<'p> Engine<'p> {
         items: &Items<C::Item>,
         work: Work,
         callers: usize,
-        connect: impl AsyncFn(&str) -> Result<C, Failure>,
+        connect: &impl AsyncFn(&str) -> Result<C, Failure>,
     ) -> Result<f64, Failure> {
         self.server.cli(["flushall"])?;
         let url = self.url()?;
@@ -182,10 +182,10 @@ impl<'p> Engine<'p> {
         for body in BODIES {
             let url = self.url()?;
             let count = if self.plan.quick { 200 } else { WEIGHED };
-            let ours = self.weigh(count, &prepare::<Us>(0..count as u64)?, async || {
+            let ours = self.weigh(count, &prepare::<Us>(0..count as u64)?, &async || {
                 Ok(Us::new(RedisStore::connect(&url).await?).with_body(body))
             })?;
-            let theirs = self.weigh(count, &prepare::<Theirs>(0..count as u64)?, async || {
+            let theirs = self.weigh(count, &prepare::<Theirs>(0..count as u64)?, &async || {
                 Ok(Theirs::connect(&url).await?.with_body(body))
             })?;
             all.push(format!("with a response of {body} bytes {ours} bytes, and idempotent's {theirs}"));
@@ -201,7 +201,7 @@ impl<'p> Engine<'p> {
         &self,
         count: usize,
         items: &Arc<[C::Item]>,
-        connect: impl AsyncFn() -> Result<C, Failure>,
+        connect: &impl AsyncFn() -> Result<C, Failure>,
     ) -> Result<u64, Failure> {
         self.server.cli(["flushall"])?;
         runtime_with_io()?.block_on(async {
