@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oncekey_conformance::history::{BUDGET, Call, Moment, Tolerance, Verdict, check, perform};
 use oncekey_core::state::{Answer, Operation};
-use oncekey_core::{Clock, Effect, IdempotencyAdmin, Principal, Slot, StoreError};
+use oncekey_core::{Clock, Effect, IdempotencyAdmin, Principal, ReservationOutcome, Slot, StoreError};
 
 use crate::line::{self, Words};
 
@@ -25,6 +25,8 @@ pub struct Ledger {
     least: AtomicI64,
     most: AtomicI64,
     troubles: AtomicU64,
+    /// Lock timeouts of the stores.
+    lock_timeouts: Vec<Duration>,
     /// Whether each call and answer is a line of the standard output at once, for [`Ledger::read`].
     tells: bool,
 }
@@ -95,8 +97,17 @@ impl Ledger {
     }
 
     fn begun_at(begun: u64, shift: Box<dyn Fn(Duration) + Send + Sync>) -> Self {
-        let (least, most, troubles) = Default::default();
-        Self { calls: Mutex::default(), shift, begun, least, most, troubles, tells: false }
+        let (least, most, troubles, lock_timeouts) = Default::default();
+        Self { calls: Mutex::default(), shift, begun, least, most, troubles, lock_timeouts, tells: false }
+    }
+
+    /// T3: a store that can't have a row's lock in so long says InFlight for so long, whatever is there. That is no
+    /// answer of the state machine, and changes nothing: such a call is not in the history. A busy machine stalls a
+    /// session that holds a lock for longer than one expects.
+    #[must_use]
+    pub fn doubting(mut self, lock_timeouts: &[Duration]) -> Self {
+        self.lock_timeouts = lock_timeouts.to_vec();
+        self
     }
 
     /// When its time began.
@@ -166,6 +177,12 @@ impl Ledger {
                 return heard;
             }
             Err(_) => {}
+            Ok(Answer::Reserve(Ok(ReservationOutcome::InFlight(busy))))
+                if self.lock_timeouts.contains(&busy.retry_after) =>
+            {
+                self.amend(slot, place, |_| None);
+                return heard;
+            }
             Ok(answer) => {
                 let answered = Some((self.after(), answer.clone()));
                 self.amend(slot, place, |call| Some(Call { answered, ..call }));

@@ -42,10 +42,14 @@ impl ShiftTime for Clock {
     }
 }
 
+/// How long they wait for a lock; and the default.
+const BRIEFLY: Duration = Duration::from_millis(200);
+const USUALLY: Duration = Duration::from_secs(1);
+
 /// Calls give up before a long silence ends, and have some tries before that.
 fn impatient(builder: PostgresStoreBuilder) -> PostgresStoreBuilder {
     builder
-        .lock_timeout(Duration::from_millis(200))
+        .lock_timeout(BRIEFLY)
         .statement_deadline(Duration::from_millis(700))
         .call_deadline(SILENCE - Duration::from_millis(300))
 }
@@ -142,7 +146,7 @@ async fn what_a_crowd_hears_over_connections_that_break_has_an_order() {
     }
     let saboteur = Saboteur::before(proxy, random.fork());
     for round in 0..rounds {
-        let crowd = Crowd::new(format!("{round}"), LEASE, Ledger::still());
+        let crowd = Crowd::new(format!("{round}"), LEASE, Ledger::still().doubting(&[BRIEFLY, USUALLY]));
         saboteur.begin();
         let mut clients = crowd.start(&members, &mut random);
         let look = || match crowd.answers() {
