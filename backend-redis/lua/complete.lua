@@ -44,15 +44,17 @@ elseif lease_end <= now then
     -- C2
     ends = math.max(ends, now + kept)
 end
-local new = '\1C'
-    .. ARGV[1]
-    .. struct.pack('<I8', ends)
-    .. value:sub(35, 78)
-    .. struct.pack('<I8', now)
-    .. ARGV[5]
 if ends == expires then
+    -- C1, as a rule: its end, whose request it is, its attempt and its begin stay as they are.
+    local new = '\1C' .. ARGV[1] .. value:sub(27, 78) .. struct.pack('<I8', now) .. ARGV[5]
     redis.call('SET', KEYS[1], new, 'KEEPTTL')
 else
+    local new = '\1C'
+        .. ARGV[1]
+        .. struct.pack('<I8', ends)
+        .. value:sub(35, 78)
+        .. struct.pack('<I8', now)
+        .. ARGV[5]
     local rest = math.max(math.ceil((ends - now) / 1000), 1) + ARGV[4]
     redis.call('SET', KEYS[1], new, 'PX', string.format('%.0f', rest))
 end

@@ -9,40 +9,21 @@
 --   {'S'}               the token is spent
 --   {'?'}               the value can't be read
 -- KEYS: the slot. ARGV: 1 token, 2 fingerprint, 3 policy, 4 lease in us, 5 retention in us, 6 the clock's offset in
--- us, 7 how long a key outlives its record in ms, 8 the slot in full.
+-- us, 7 how long a key outlives its record in ms, 8 the slot in full, 9 how long a new key stays in ms.
 local value = redis.call('GET', KEYS[1])
 -- S9: one reading, after which nothing else runs.
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2] + ARGV[6]
-local lease, retention = tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local function put(new, expires)
-    local rest = math.max(math.ceil((expires - now) / 1000), 1) + ARGV[7]
-    redis.call('SET', KEYS[1], new, 'PX', string.format('%.0f', rest))
-end
-
--- R1: the first attempt, above the fence that is remembered (S4).
-local function first(fence)
-    local expires = now + lease + retention
-    put(
-        '\1P'
-            .. ARGV[1]
-            .. struct.pack('<I8I8', fence, expires)
-            .. ARGV[2]
-            .. struct.pack('<I4I8', 1, now)
-            .. ARGV[3]
-            .. '\0'
-            .. struct.pack('<I8I8', retention, now + lease)
-            .. '\0\0\0\0\0\0\0\0'
-            .. struct.pack('<I2', #ARGV[8])
-            .. ARGV[8],
-        expires
-    )
-    return fence
-end
-
+-- R1, on a slot that nobody has: the common case, in one go.
 if not value then
-    return first(now)
+    local bytes = struct.pack(
+        '<BBc16I8I8c32I4I8c1BI8I8I8I2c0',
+        1, 80, ARGV[1], now, now + ARGV[4] + ARGV[5], ARGV[2], 1, now, ARGV[3], 0, ARGV[5], now + ARGV[4], 0,
+        #ARGV[8], ARGV[8]
+    )
+    redis.call('SET', KEYS[1], bytes, 'PX', ARGV[9])
+    return now
 end
 if #value < 34 or value:byte(1) ~= 1 then
     return { '?' }
@@ -50,6 +31,28 @@ end
 
 local state = value:sub(2, 2)
 local fence, expires = struct.unpack('<I8I8', value, 19)
+-- R9, what is asked for most of what is there.
+if state == 'C' and expires > now and value:sub(35, 66) == ARGV[2] then
+    return value
+end
+
+local lease, retention = tonumber(ARGV[4]), tonumber(ARGV[5])
+local function put(new, ends)
+    local rest = math.max(math.ceil((ends - now) / 1000), 1) + ARGV[7]
+    redis.call('SET', KEYS[1], new, 'PX', string.format('%.0f', rest))
+end
+
+-- R1: the first attempt, above the fence that is remembered (S4).
+local function first(above)
+    local bytes = struct.pack(
+        '<BBc16I8I8c32I4I8c1BI8I8I8I2c0',
+        1, 80, ARGV[1], above, now + lease + retention, ARGV[2], 1, now, ARGV[3], 0, retention, now + lease, 0,
+        #ARGV[8], ARGV[8]
+    )
+    redis.call('SET', KEYS[1], bytes, 'PX', ARGV[9])
+    return above
+end
+
 -- R1: an expired record is Absent, deleted or not.
 if expires <= now then
     return first(math.max(fence + 1, now))
@@ -67,10 +70,6 @@ end
 -- R2, before any token is compared.
 if value:sub(35, 66) ~= ARGV[2] then
     return { 'X' }
-end
--- R9
-if state == 'C' then
-    return value
 end
 if state ~= 'P' then
     return { '?' }

@@ -68,6 +68,8 @@ struct Engine<'p> {
 impl<'p> Engine<'p> {
     fn new(plan: &'p Plan) -> Result<Self, Failure> {
         let builder = Server::builder().inside(&plan.dir).tcp().setting("appendfsync", "everysec");
+        // Within a round nobody rewrites the file: it would take the core that the callers have.
+        let builder = builder.setting("auto-aof-rewrite-percentage", "0");
         let server = builder.start()?;
         let fresh = (FRESH * plan.seconds).max(REPLAYED as f64) as u64;
         let engine = Self {
@@ -287,7 +289,8 @@ impl<'p> Engine<'p> {
         Ok(vec![
             format!("{}. {}. `{}`", machine::today(), machine::describe(), plan.command("redis")),
             format!(
-                "Redis {version} on the same machine, by TCP, `appendonly yes`, `appendfsync everysec`, on {}.",
+                "Redis {version} on the same machine, by TCP, `appendonly yes`, `appendfsync everysec`, \
+                 `auto-aof-rewrite-percentage 0`, on {}.",
                 machine::file_system(&plan.dir)
             ),
             format!(

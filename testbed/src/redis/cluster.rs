@@ -70,6 +70,17 @@ impl Cluster {
         let at =
             from.tcp_address().ok_or_else(|| Error::new("a cluster's server has an address"))?.to_string();
         let count = count.to_string();
+        // They tell each other who has what, which takes a moment.
+        let check = || match from.cli(["--cluster", "check", &at]) {
+            Ok(said)
+                if said.contains("[OK] All nodes agree") && said.contains("[OK] All 16384 slots covered") =>
+            {
+                Ok(())
+            }
+            Ok(said) => Err(said),
+            Err(error) => Err(error.to_string()),
+        };
+        wait_until("the cluster's servers to agree about their slots", AGREE, check)?;
         from.cli([
             "--cluster",
             "reshard",
