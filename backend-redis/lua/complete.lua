@@ -1,25 +1,26 @@
 #!lua flags=allow-oom
 -- C1 to C5. The work is done: the answer is kept even when memory is full.
---   1  Stored    the value  AlreadyStored    0  Lost, gone    2  Lost, taken over    -1  the value can't be read
--- KEYS: the slot. ARGV: 1 token and fence, 2 retention in us or nothing, 3 the clock's offset in us, 4 how long a key
--- outlives its record in ms, 5 the response, as it is stored.
+--   1  Stored, and the key ends with the record    3  Stored, and it lingers    the value  AlreadyStored
+--   0  Lost, gone    2  Lost, taken over    -1  the value can't be read
+-- KEYS: the slot. ARGV: 1 fence and token, 2 the response, as it is stored, 3 how long a key stays at least in ms,
+-- 4 retention in us or nothing, 5 the clock's offset in us, if any.
 local value = redis.call('GET', KEYS[1])
 if not value then
     return 0
 end
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2] + ARGV[3]
-if #value < 34 or value:byte(1) ~= 1 then
+local now = time[1] * 1000000 + time[2] + (ARGV[5] or 0)
+if #value < 50 or value:byte(1) ~= 1 then
     return -1
 end
 local state = value:sub(2, 2)
-local expires = struct.unpack('<I8', value, 27)
+local expires, _, lease_end = struct.unpack('<I8I8I8', value, 3)
 -- C4: an expired record is Absent, deleted or not.
 if expires <= now or state == 'R' then
     return 0
 end
--- Own is token and fence: the same token with another fence is somebody else's grant (S2).
-if value:sub(3, 26) ~= ARGV[1] then
+-- Own is fence and token: the same token with another fence is somebody else's grant (S2).
+if value:sub(27, 50) ~= ARGV[1] then
     return 2
 end
 -- C3
@@ -30,32 +31,34 @@ if state ~= 'P' or #value < 106 then
     return -1
 end
 
-local kept, lease_end = struct.unpack('<I8I8', value, 81)
-local never = value:sub(27, 34) == '\255\255\255\255\255\255\255\255'
-local ends = expires
-if never then
-    -- Leaving Pending, "never" ends.
-    ends = math.max(now, lease_end) + kept
+-- C1: its end stays; but "never" ends.
+if value:sub(3, 10) == '\255\255\255\255\255\255\255\255' then
+    expires = math.max(now, lease_end) + struct.unpack('<I8', value, 89)
 end
-if ARGV[2] ~= '' then
+if ARGV[4] ~= '' then
     -- C5
-    ends = now + ARGV[2]
+    expires = now + ARGV[4]
 elseif lease_end <= now then
     -- C2
-    ends = math.max(ends, now + kept)
+    expires = math.max(expires, now + struct.unpack('<I8', value, 89))
 end
-if ends == expires then
-    -- C1, as a rule: its end, whose request it is, its attempt and its begin stay as they are.
-    local new = '\1C' .. ARGV[1] .. value:sub(27, 78) .. struct.pack('<I8', now) .. ARGV[5]
-    redis.call('SET', KEYS[1], new, 'KEEPTTL')
-else
-    local new = '\1C'
-        .. ARGV[1]
-        .. struct.pack('<I8', ends)
-        .. value:sub(35, 78)
+-- Whether the key ends with its record: then whoever finds it by GET knows that the record lives.
+local least = now + ARGV[3] * 1000
+local stays, with, said = expires, 'E', 1
+if expires < least then
+    stays, with, said = least, 'L', 3
+end
+redis.call(
+    'SET',
+    KEYS[1],
+    struct.pack('<BBI8', 1, 67, expires)
+        .. value:sub(11, 18)
         .. struct.pack('<I8', now)
-        .. ARGV[5]
-    local rest = math.max(math.ceil((ends - now) / 1000), 1) + ARGV[4]
-    redis.call('SET', KEYS[1], new, 'PX', string.format('%.0f', rest))
-end
-return 1
+        .. value:sub(27, 86)
+        .. with
+        .. ARGV[2],
+    'PXAT',
+    -- The last millisecond that it sees whole or in part: the server keeps a key through the one that is named.
+    string.format('%.0f', math.ceil((stays - (ARGV[5] or 0)) / 1000) - 1)
+)
+return said

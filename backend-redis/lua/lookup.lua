@@ -1,8 +1,8 @@
 #!lua flags=no-writes
--- Q1: {now, value}, or nothing. KEYS: the slot. ARGV: 1 the clock's offset in us, 2 the last byte of the value.
-local value = redis.call('GETRANGE', KEYS[1], 0, ARGV[2])
+-- Q1: {now, value}, or nothing. KEYS: the slot. ARGV: 1 the last byte of the value, 2 the clock's offset in us, if any.
+local value = redis.call('GETRANGE', KEYS[1], 0, ARGV[1])
 if value == '' then
     return false
 end
 local time = redis.call('TIME')
-return { time[1] * 1000000 + time[2] + ARGV[1], value }
+return { time[1] * 1000000 + time[2] + (ARGV[2] or 0), value }

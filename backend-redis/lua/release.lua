@@ -1,24 +1,24 @@
 #!lua flags=allow-oom
 -- L1 to L5.
 --   3  Released    1  AlreadyStored    0  Lost, gone    2  Lost, taken over    -1  the value can't be read
--- KEYS: the slot. ARGV: 1 token and fence, 2 the clock's offset in us, 3 how long a key outlives its record in ms.
+-- KEYS: the slot. ARGV: 1 fence and token, 2 how long a key stays at least in ms, 3 the clock's offset in us, if any.
 local value = redis.call('GET', KEYS[1])
 if not value then
     return 0
 end
 local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2] + ARGV[2]
-if #value < 34 or value:byte(1) ~= 1 then
+local now = time[1] * 1000000 + time[2] + (ARGV[3] or 0)
+if #value < 50 or value:byte(1) ~= 1 then
     return -1
 end
 local state = value:sub(2, 2)
-local expires = struct.unpack('<I8', value, 27)
+local expires, _, lease_end = struct.unpack('<I8I8I8', value, 3)
 -- L5: an expired record is Absent, deleted or not.
 if expires <= now then
     return 0
 end
 -- S2
-local own = value:sub(3, 26) == ARGV[1]
+local own = value:sub(27, 50) == ARGV[1]
 if state == 'R' then
     -- L4
     return own and 3 or 0
@@ -35,22 +35,20 @@ if state ~= 'P' or #value < 106 then
 end
 
 -- L2: the doubt about a predecessor stays, as a record that has lapsed at once.
-if value:sub(79, 79) ~= 'R' and struct.unpack('<I4', value, 67) > 1 then
-    local lapsed = value:sub(1, 88) .. '\0\0\0\0\0\0\0\0' .. value:sub(97)
-    redis.call('SET', KEYS[1], lapsed, 'KEEPTTL')
+if value:sub(87, 87) ~= 'R' and struct.unpack('<I4', value, 83) > 1 then
+    redis.call('SET', KEYS[1], value:sub(1, 18) .. '\0\0\0\0\0\0\0\0' .. value:sub(27), 'KEEPTTL')
     return 3
 end
 -- L1
-if value:sub(27, 34) == '\255\255\255\255\255\255\255\255' then
-    local kept, lease_end = struct.unpack('<I8I8', value, 81)
-    expires = math.max(now, lease_end) + kept
+if value:sub(3, 10) == '\255\255\255\255\255\255\255\255' then
+    expires = math.max(now, lease_end) + struct.unpack('<I8', value, 89)
 end
-local rest = math.max(math.ceil((expires - now) / 1000), 1) + ARGV[3]
+local stays = math.max(expires, now + ARGV[2] * 1000) - (ARGV[3] or 0)
 redis.call(
     'SET',
     KEYS[1],
-    '\1R' .. ARGV[1] .. struct.pack('<I8', expires),
-    'PX',
-    string.format('%.0f', rest)
+    '\1R' .. struct.pack('<I8', expires) .. value:sub(11, 50),
+    'PXAT',
+    string.format('%.0f', math.ceil(stays / 1000))
 )
 return 3

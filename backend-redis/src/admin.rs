@@ -94,7 +94,8 @@ impl RedisStore {
         let inner = self.inner();
         let look = |key: String| async move {
             let arguments = |cmd: &mut Cmd| {
-                cmd.arg(inner.settings.offset()).arg(HEAD - 1);
+                cmd.arg(HEAD - 1);
+                inner.clock(cmd);
             };
             let mut call = Call::reading(call.name, call.deadline);
             let said = inner.run(&mut call, &inner.scripts().lookup, &key, &arguments).await?;
@@ -140,7 +141,7 @@ impl RedisStore {
         let mut call = Call::writing(NAME, inner);
         let nodes = inner.link.nodes(call.deadline).await.map_err(|failure| call.failed(failure))?;
         let arguments = |cmd: &mut Cmd| {
-            cmd.arg(inner.settings.offset());
+            inner.clock(cmd);
         };
         let mut deleted = 0;
         for node in &nodes {
@@ -182,6 +183,7 @@ impl IdempotencyAdmin for RedisStore {
     ) -> Result<ResolveOutcome, StoreError> {
         const NAME: &str = "resolve";
         let inner = self.inner();
+        let key = inner.key(slot);
         let (response, retention) = match resolution {
             Resolution::Complete(completion) => {
                 self.check(NAME, completion)?;
@@ -192,16 +194,18 @@ impl IdempotencyAdmin for RedisStore {
         let arguments = |cmd: &mut Cmd| {
             cmd.arg(&seen.fence.get().to_le_bytes()[..]);
             cmd.arg(&seen.lease_expires_at.as_micros().to_le_bytes()[..]);
-            cmd.arg(inner.settings.offset()).arg(inner.settings.linger()).arg(&response);
+            cmd.arg(&response);
             match retention {
                 Some(retention) => cmd.arg(span(retention)),
                 None => cmd.arg(""),
             };
+            cmd.arg(inner.settings.linger());
+            inner.clock(cmd);
         };
         let mut call = Call::writing(NAME, inner);
-        match inner.run(&mut call, &inner.scripts().resolve, &inner.key(slot), &arguments).await? {
+        match inner.run(&mut call, &inner.scripts().resolve, &key.text, &arguments).await? {
             Value::Int(1) => {
-                inner.wake.changed(slot);
+                inner.wake.changed(key.prefix);
                 Ok(ResolveOutcome::Resolved)
             }
             Value::Int(2) => Ok(ResolveOutcome::AlreadyDone),
@@ -216,13 +220,14 @@ impl IdempotencyAdmin for RedisStore {
     async fn purge(&self, slot: &Slot, fence: Fence) -> Result<bool, StoreError> {
         const NAME: &str = "purge";
         let inner = self.inner();
+        let key = inner.key(slot);
         let arguments = |cmd: &mut Cmd| {
             cmd.arg(&fence.get().to_le_bytes()[..]);
         };
         let mut call = Call::writing(NAME, inner);
-        match inner.run(&mut call, &inner.scripts().purge, &inner.key(slot), &arguments).await? {
+        match inner.run(&mut call, &inner.scripts().purge, &key.text, &arguments).await? {
             Value::Int(1) => {
-                inner.wake.changed(slot);
+                inner.wake.changed(key.prefix);
                 Ok(true)
             }
             Value::Int(0) => Ok(false),

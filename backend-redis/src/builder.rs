@@ -55,6 +55,8 @@ pub(crate) struct Wait {
 }
 
 const NAME: &str = "connect";
+/// So that a time in microseconds stays exact in a script's doubles.
+const LINGER_MOST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Default for RedisStoreBuilder {
     fn default() -> Self {
@@ -94,10 +96,11 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long a key stays once its record has expired, before the server deletes it; 10 s by default. Meanwhile it
-    /// remembers its fence: fences rise though the server's clock stepped back by less (S4).
+    /// How long a key stays at least, from the last grant or write on, should its record expire before; 10 s by default,
+    /// at most 100 years. Meanwhile it remembers its fence: fences rise though the server's clock stepped back by less
+    /// (S4).
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
+        self.linger = linger.min(LINGER_MOST);
         self
     }
 

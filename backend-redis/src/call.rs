@@ -31,6 +31,11 @@ impl Call {
         Self { name, deadline, effect: Effect::NotApplied, writes: false }
     }
 
+    /// What is made of an answer, where that is an error: an earlier try may have done something all the same (S7).
+    pub(crate) fn made<T>(&self, of: Result<T, StoreError>) -> Result<T, StoreError> {
+        of.map_err(|error| error.or_worse(self.effect))
+    }
+
     pub(crate) fn failed(&self, failure: Failure) -> StoreError {
         let failure = if self.writes { failure } else { failure.not_applied() };
         failure.into_error(self.name, self.effect)
@@ -106,7 +111,7 @@ impl Inner {
                 Next::Retry if Instant::now() < call.deadline => {}
                 _ => return Err(Ended::Failed(call.failed(failure))),
             }
-            pause::after(failures).await;
+            pause::after_by(failures, call.deadline).await;
             failures += 1;
             if Instant::now() >= call.deadline {
                 return Err(Ended::Failed(call.failed(failure)));
@@ -128,9 +133,12 @@ impl Inner {
             if failure.next != Next::Retry || Instant::now() >= call.deadline {
                 return Err(call.failed(failure));
             }
-            last = Some(failure);
-            pause::after(failures).await;
+            pause::after_by(failures, call.deadline).await;
             failures += 1;
+            if Instant::now() >= call.deadline {
+                return Err(call.failed(failure));
+            }
+            last = Some(failure);
         }
     }
 
@@ -139,7 +147,8 @@ impl Inner {
             Some(wait) if call.writes => wait,
             _ => return self.link.send(cmd, until).await,
         };
-        let within = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX);
+        // Never 0, by which the server means for ever.
+        let within = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut then = Cmd::new();
         if wait.on_disk {
             then.arg("WAITAOF").arg(u8::from(wait.local)).arg(wait.replicas).arg(within);

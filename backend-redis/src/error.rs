@@ -146,7 +146,9 @@ impl Failure {
                 let message = format!("Redis 7.0, Valkey 7.2 or later is needed: {said}");
                 (ErrorKind::Unsupported, Next::Give, false, message)
             }
-            _ => (ErrorKind::Other, Next::Give, false, said),
+            "ERR" => (ErrorKind::Other, Next::Give, false, said),
+            // Of something in between, perhaps, which had passed it on.
+            _ => return Self::new(ErrorKind::Other, Effect::Unknown, Next::Give, said).because(error),
         };
         let failure = Self::new(kind, Effect::NotApplied, next, message).because(error);
         if broken { failure.broken() } else { failure }
@@ -167,8 +169,15 @@ impl Failure {
         self
     }
 
-    /// The write was done, and the server doesn't wait for others.
+    /// The write was done, and the server doesn't wait for others; or no longer, for it has become a replica.
     pub(crate) fn waiting(error: RedisError) -> Self {
+        if matches!(error.code(), Some("UNBLOCKED" | "READONLY" | "LOADING"))
+            || text(&error).contains("replica")
+        {
+            let message = format!("written, and the server became a replica: {}", text(&error));
+            let failure = Self::new(ErrorKind::Unavailable, Effect::Unknown, Next::Retry, message);
+            return failure.broken().because(error);
+        }
         let message = format!("written, but this server can't wait for others to have it: {}", text(&error));
         Self::new(ErrorKind::Unsupported, Effect::Unknown, Next::Give, message).because(error)
     }

@@ -49,6 +49,7 @@ mod error;
 mod link;
 mod pause;
 mod script;
+mod settled;
 mod store;
 mod value;
 mod wake;

@@ -25,6 +25,9 @@ use crate::error::Failure;
 /// How long a server may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long one of a cluster's may: all are connected to together, well within a try, and one that hangs is done without.
+const CONNECT_IN_CLUSTER: Duration = Duration::from_millis(500);
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Link(Arc<Inner>);
@@ -360,7 +363,7 @@ fn sentinel(sentinels: &[(String, u16)], master: &str, login: &Login) -> Result<
 
 fn cluster(nodes: &[(String, u16)], login: &Login) -> Result<ClusterClient, RedisError> {
     let mut builder = ClusterClientBuilder::new(nodes.iter().map(|(host, port)| login.at(host, *port)))
-        .connection_timeout(CONNECT)
+        .connection_timeout(CONNECT_IN_CLUSTER)
         .response_timeout(crate::store::TRY)
         .use_protocol(login.protocol());
     if let Some(user) = &login.user {

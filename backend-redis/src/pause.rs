@@ -8,9 +8,11 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(10);
 const LAST: Duration = Duration::from_millis(500);
 
-/// After so many failures in a row and one more: a server that starts again is not to be stormed.
-pub(crate) async fn after(failures: u32) {
-    until(Instant::now() + FIRST.saturating_mul(1 << failures.min(8)).min(LAST)).await;
+/// After so many failures in a row and one more, but not past the deadline: a server that starts again is not to be
+/// stormed.
+pub(crate) async fn after_by(failures: u32, deadline: Instant) {
+    let then = Instant::now() + FIRST.saturating_mul(1 << failures.min(8)).min(LAST);
+    until(then.min(deadline)).await;
 }
 
 #[allow(clippy::disallowed_methods, reason = "library code that waits for another machine")]

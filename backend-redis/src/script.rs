@@ -6,6 +6,10 @@ use std::sync::LazyLock;
 use redis::Cmd;
 use sha1::{Digest, Sha1};
 
+/// Room for the arguments of most calls, and for their bytes.
+const ARGUMENTS: usize = 12;
+const BYTES: usize = 512;
+
 /// A script, known to the server by its digest.
 #[derive(Debug)]
 pub(crate) struct Script {
@@ -25,15 +29,15 @@ impl Script {
 
     /// By its digest. A server that doesn't know it says NOSCRIPT.
     pub(crate) fn on(&self, key: &str) -> Cmd {
-        let mut cmd = Cmd::new();
-        cmd.arg("EVALSHA").arg(&self.sha).arg(1).arg(key);
+        let mut cmd = Cmd::with_capacity(ARGUMENTS, BYTES);
+        cmd.arg("EVALSHA").arg(&self.sha).arg("1").arg(key);
         cmd
     }
 
     /// By its text, which the server keeps: to be sent where the digest was unknown.
     pub(crate) fn in_full(&self, key: &str) -> Cmd {
         let mut cmd = Cmd::new();
-        cmd.arg("EVAL").arg(&self.text).arg(1).arg(key);
+        cmd.arg("EVAL").arg(&self.text).arg("1").arg(key);
         cmd
     }
 }

@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use oncekey_core::state::{self, Change, Record};
 use oncekey_core::{
-    CompleteOutcome, Completion, Effect, Entry, Grant, IdempotencyStore, Limits, Policy, ReleaseOutcome,
-    RenewOutcome, Renewal, Renewed, ReservationOutcome, ReserveRequest, Slot, StoreError, Timestamp, Token,
-    Watch,
+    CompleteOutcome, Completion, Effect, Entry, Grant, IdempotencyRecord, IdempotencyStore, Limits,
+    ReleaseOutcome, RenewOutcome, Renewal, Renewed, ReservationOutcome, ReserveRequest, Slot, StoreError,
+    Timestamp, Token, Watch,
 };
 use redis::{Cmd, Value};
 use tokio::time::Instant;
@@ -21,6 +21,7 @@ use crate::builder::{RedisStoreBuilder, Wait};
 use crate::call::{Call, Ended};
 use crate::link::Link;
 use crate::script::{SCRIPTS, Scripts};
+use crate::settled::Settled;
 use crate::value::{self, Stored, own, span};
 use crate::wake::Wake;
 
@@ -54,7 +55,14 @@ pub(crate) struct Inner {
     pub(crate) link: Link,
     pub(crate) wake: Wake,
     pub(crate) settings: Settings,
+    settled: Settled,
     scripts: Option<Box<Scripts>>,
+}
+
+/// A slot's key, and its digest's beginning.
+pub(crate) struct Key {
+    pub(crate) text: String,
+    pub(crate) prefix: u64,
 }
 
 /// What the builder leaves to the store.
@@ -89,18 +97,26 @@ impl Inner {
         self.scripts.as_deref().unwrap_or(&SCRIPTS)
     }
 
-    pub(crate) fn key(&self, slot: &Slot) -> String {
+    pub(crate) fn key(&self, slot: &Slot) -> Key {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let (prefix, digest) = (&self.settings.prefix, slot.digest());
-        let mut key = String::with_capacity(prefix.len() + 65);
-        key.push_str(prefix);
-        key.push(':');
+        let mut text = String::with_capacity(prefix.len() + 65);
+        text.push_str(prefix);
+        text.push(':');
         // By hand: through the formatter it is a tenth of a call.
         for byte in digest.as_bytes() {
-            key.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            key.push(char::from(DIGITS[usize::from(byte & 15)]));
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
         }
-        key
+        Key { text, prefix: digest.prefix() }
+    }
+
+    /// The last argument of a script: the clock's offset, where there is one.
+    pub(crate) fn clock(&self, cmd: &mut Cmd) {
+        let offset = self.settings.offset();
+        if offset != 0 {
+            cmd.arg(offset);
+        }
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -111,6 +127,7 @@ impl Inner {
 /// What a script answers with a number, and means the same by in each.
 pub(crate) const GONE: i64 = 0;
 const ALREADY: i64 = 1;
+const LINGERS: i64 = 3;
 pub(crate) const TAKEN_OVER: i64 = 2;
 
 pub(crate) const RESERVE: &str = "reserve_or_fetch";
@@ -136,7 +153,7 @@ impl RedisStore {
 
     pub(crate) fn new(link: Link, settings: Settings, scripts: Option<Box<Scripts>>) -> Self {
         let wake = Wake::new(&link, &settings.prefix);
-        Self(Arc::new(Inner { link, wake, settings, scripts }))
+        Self(Arc::new(Inner { link, wake, settings, settled: Settled::new(), scripts }))
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -163,21 +180,28 @@ impl RedisStore {
         call: &mut Call,
     ) -> Result<ReservationOutcome, StoreError> {
         let inner = &self.0;
-        let (key, whole) = (inner.key(slot), slot.to_bytes());
+        let key = inner.key(slot);
+        if let Some(record) = self.replay(&key, request, call).await {
+            return Ok(ReservationOutcome::Replay(record));
+        }
+        let first = value::first(slot, token, request);
         let arguments = |cmd: &mut Cmd| {
-            let terms = request.terms;
-            cmd.arg(token.as_bytes()).arg(request.fingerprint.as_bytes());
-            cmd.arg(if terms.policy() == Policy::Refuse { "R" } else { "T" });
-            cmd.arg(span(terms.lease())).arg(span(terms.retention()));
-            let linger = inner.settings.linger();
-            // Rounded up, as the scripts do.
-            let stays =
-                (span(terms.lease()) + span(terms.retention())).div_ceil(1_000).saturating_add(linger);
-            cmd.arg(inner.settings.offset()).arg(linger).arg(&whole).arg(stays);
+            let (lease, linger) = (span(request.terms.lease()), inner.settings.linger());
+            let life = lease + span(request.terms.retention());
+            // Never before the record's end: the server's milliseconds begin earlier than the script's microseconds.
+            let stays = (life.div_ceil(1_000) + 1).max(linger);
+            cmd.arg(&first).arg(lease).arg(life).arg(&[value::policy(request.terms.policy())]);
+            cmd.arg(stays).arg(linger);
+            inner.clock(cmd);
         };
-        let said = inner.run(call, &inner.scripts().reserve, &key, &arguments).await;
+        let said = inner.run(call, &inner.scripts().reserve, &key.text, &arguments).await;
         match said {
-            Ok(said) => read_reserve(said, token, request),
+            Ok(said) => {
+                if matches!(&said, Value::BulkString(replay) if value::ends_with_key(replay)) {
+                    inner.settled.insert(key.prefix);
+                }
+                read_reserve(said, token, request)
+            }
             Err(Ended::Failed(error)) => Err(error),
             // What is there already is told all the same.
             Err(Ended::Full(error)) => {
@@ -193,6 +217,31 @@ impl RedisStore {
         }
     }
 
+    /// What a slot was completed with that was seen Completed before, if the key alone says it.
+    async fn replay(&self, key: &Key, request: &ReserveRequest, call: &Call) -> Option<IdempotencyRecord> {
+        let inner = &self.0;
+        // A cluster moves a key with what is left of its time, and a test's clock isn't the server's: there, a key may
+        // outlive its record. And who waits for replicas waits for those of what it is told, too.
+        let by_key =
+            !inner.link.is_cluster() && inner.settings.offset() == 0 && inner.settings.wait.is_none();
+        if !by_key || !inner.settled.contains(key.prefix) {
+            return None;
+        }
+        let mut get = Cmd::with_capacity(2, key.text.len() + 5);
+        get.arg("GETEX").arg(&key.text);
+        let until = call.deadline.min(Instant::now() + TRY);
+        // Whatever fails here, the script will say it better.
+        if let Ok(Value::BulkString(bytes)) = inner.link.send(&get, until).await
+            && let Ok(Stored { record: Record::Completed(completed), ends_with_key: true, .. }) =
+                value::read(&Bytes::from(bytes), true)
+            && completed.record.fingerprint == request.fingerprint
+        {
+            return Some(completed.record);
+        }
+        inner.settled.remove(key.prefix);
+        None
+    }
+
     /// What is there, and the clock with which it was looked at.
     pub(crate) async fn look(
         &self,
@@ -202,10 +251,11 @@ impl RedisStore {
     ) -> Result<Option<(Record, Timestamp)>, StoreError> {
         let inner = &self.0;
         let arguments = |cmd: &mut Cmd| {
-            cmd.arg(inner.settings.offset()).arg(-1);
+            cmd.arg("-1");
+            inner.clock(cmd);
         };
         let mut call = Call::reading(name, deadline);
-        let said = inner.run(&mut call, &inner.scripts().lookup, &inner.key(slot), &arguments).await?;
+        let said = inner.run(&mut call, &inner.scripts().lookup, &inner.key(slot).text, &arguments).await?;
         let found = read_found(said, true).map_err(|wrong| wrong.in_operation(name))?;
         Ok(found.map(|(stored, now)| (stored.record, now)))
     }
@@ -242,8 +292,10 @@ impl IdempotencyStore for RedisStore {
             let sent = Instant::now();
             let outcome = self.reserve(slot, token, request, &mut call).await;
             // An earlier try of this very call may be there.
-            let outcome =
-                outcome.map_err(|error| if tries > 0 { error.or_worse(Effect::Unknown) } else { error })?;
+            if tries > 0 {
+                call.effect = Effect::Unknown;
+            }
+            let outcome = call.made(outcome)?;
             tries += 1;
             // R10: an answer that took longer than the lease would hand out a lapsed one. Asked again with its own
             // token, the lease counts from now (R3).
@@ -257,20 +309,22 @@ impl IdempotencyStore for RedisStore {
     async fn renew(&self, slot: &Slot, grant: &Grant, renewal: &Renewal) -> Result<RenewOutcome, StoreError> {
         const NAME: &str = "renew";
         let inner = &self.0;
+        let key = inner.key(slot);
         let arguments = |cmd: &mut Cmd| {
             cmd.arg(&own(grant)[..]);
             match renewal.lease() {
                 Some(lease) => cmd.arg(span(lease)),
                 None => cmd.arg(""),
             };
-            cmd.arg(inner.settings.offset()).arg(inner.settings.linger());
+            cmd.arg(inner.settings.linger());
             match renewal.checkpoint() {
                 Some(saved) => cmd.arg(&saved.sequence().to_be_bytes()[..]).arg(&saved.data()[..]),
                 None => cmd.arg("").arg(""),
             };
+            inner.clock(cmd);
         };
         let mut call = Call::writing(NAME, inner);
-        let said = inner.run(&mut call, &inner.scripts().renew, &inner.key(slot), &arguments).await?;
+        let said = inner.run(&mut call, &inner.scripts().renew, &key.text, &arguments).await?;
         match said {
             Value::Array(each) => {
                 let Ok([Value::Int(left), Value::BulkString(sequence)]) = <[Value; 2]>::try_from(each) else {
@@ -278,13 +332,13 @@ impl IdempotencyStore for RedisStore {
                 };
                 let sequence = <[u8; 8]>::try_from(sequence).map_err(|_| unreadable(NAME))?;
                 if renewal.lease().is_none() {
-                    inner.wake.changed(slot);
+                    inner.wake.changed(key.prefix);
                 }
                 let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
                 Ok(RenewOutcome::Renewed(Renewed::new(left, u64::from_be_bytes(sequence))))
             }
             Value::Int(ALREADY) => Ok(RenewOutcome::AlreadyStored),
-            said => loss(NAME, &said).map(RenewOutcome::Lost),
+            said => call.made(loss(NAME, &said)).map(RenewOutcome::Lost),
         }
     }
 
@@ -297,47 +351,55 @@ impl IdempotencyStore for RedisStore {
         const NAME: &str = "complete";
         self.check(NAME, completion)?;
         let inner = &self.0;
+        let key = inner.key(slot);
         let response = value::response(slot, completion.response());
         let arguments = |cmd: &mut Cmd| {
-            cmd.arg(&own(grant)[..]);
+            cmd.arg(&own(grant)[..]).arg(&response).arg(inner.settings.linger());
             match completion.retention() {
                 Some(retention) => cmd.arg(span(retention)),
                 None => cmd.arg(""),
             };
-            cmd.arg(inner.settings.offset()).arg(inner.settings.linger()).arg(&response);
+            inner.clock(cmd);
         };
         let mut call = Call::writing(NAME, inner);
-        let said = inner.run(&mut call, &inner.scripts().complete, &inner.key(slot), &arguments).await?;
+        let said = inner.run(&mut call, &inner.scripts().complete, &key.text, &arguments).await?;
         match said {
-            Value::Int(ALREADY) => {
-                inner.wake.changed(slot);
+            Value::Int(stored @ (ALREADY | LINGERS)) => {
+                if stored != LINGERS {
+                    inner.settled.insert(key.prefix);
+                }
+                inner.wake.changed(key.prefix);
                 Ok(CompleteOutcome::Stored)
             }
             Value::BulkString(bytes) => match value::read(&Bytes::from(bytes), true) {
                 Ok(Stored { record: Record::Completed(completed), .. }) => {
+                    // Perhaps by a try of this call, whose answer was lost: then nobody was told of it.
+                    inner.wake.changed(key.prefix);
                     Ok(CompleteOutcome::AlreadyStored(completed.record))
                 }
                 Ok(_) => Err(Wrong::Nonsense.in_operation(NAME)),
-                Err(corrupt) => Err(corrupt.in_operation(NAME)),
+                Err(corrupt) => call.made(Err(corrupt.in_operation(NAME))),
             },
-            said => loss(NAME, &said).map(CompleteOutcome::Lost),
+            said => call.made(loss(NAME, &said)).map(CompleteOutcome::Lost),
         }
     }
 
     async fn release(&self, slot: &Slot, grant: &Grant) -> Result<ReleaseOutcome, StoreError> {
         const NAME: &str = "release";
         let inner = &self.0;
+        let key = inner.key(slot);
         let arguments = |cmd: &mut Cmd| {
-            cmd.arg(&own(grant)[..]).arg(inner.settings.offset()).arg(inner.settings.linger());
+            cmd.arg(&own(grant)[..]).arg(inner.settings.linger());
+            inner.clock(cmd);
         };
         let mut call = Call::writing(NAME, inner);
-        match inner.run(&mut call, &inner.scripts().release, &inner.key(slot), &arguments).await? {
+        match inner.run(&mut call, &inner.scripts().release, &key.text, &arguments).await? {
             Value::Int(3) => {
-                inner.wake.changed(slot);
+                inner.wake.changed(key.prefix);
                 Ok(ReleaseOutcome::Released)
             }
             Value::Int(ALREADY) => Ok(ReleaseOutcome::AlreadyStored),
-            said => loss(NAME, &said).map(ReleaseOutcome::Lost),
+            said => call.made(loss(NAME, &said)).map(ReleaseOutcome::Lost),
         }
     }
 
@@ -346,8 +408,7 @@ impl IdempotencyStore for RedisStore {
         Ok(found.and_then(|(record, now)| state::lookup(Some(&record), now)))
     }
 
-    /// Redis deletes by itself what has expired, [some seconds](RedisStoreBuilder::linger) later: nobody needs to call
-    /// this. It reads every key of the database.
+    /// Redis deletes by itself what has expired, if not [at once](RedisStoreBuilder::linger): nobody needs to call this. It reads every key of the database.
     async fn garbage_collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
         self.collect(limit).await
     }

@@ -1,16 +1,17 @@
 //! What a key holds: a [`Record`] and its slot, as the scripts read and write them.
 //!
 //! ```text
-//! byte   1  version 1    2  state    3  token[16]    19  fence    27  expires
-//! P     35  fingerprint[32]    67  attempt    71  created    79  policy T or R    80  begun    81  retention
-//!       89  lease_end    97  checkpoint's number    105  length of slot    107  slot    checkpoint's data
-//! C     35  fingerprint[32]    67  attempt    71  created    79  completed    87  status    89  body kept?
-//!       90  length of headers    94  length of body    102  length of slot    104  slot    headers    body
-//! R     nothing more
+//! byte   1  version 1    2  state    3  expires    11  created    19  lease_end or completed    27  fence
+//!       35  token[16], with which a Released one ends    51  fingerprint[32]    83  attempt
+//! P     87  policy T or R    88  begun    89  retention    97  checkpoint's number    105  length of slot    107  slot
+//!       checkpoint's data
+//! C     87  E where the key ends with its record, L where it lingers    88  status    90  body kept?
+//!       91  length of headers    95  length of body    103  length of slot    105  slot    headers    body
 //! ```
 //!
 //! Numbers are little endian: 8 bytes, an attempt and the headers' length 4, status and the slot's length 2. But a
-//! checkpoint's number has its highest byte first. Times and spans are microseconds; *never* is all ones.
+//! checkpoint's number has its highest byte first. Times and spans are microseconds; *never* is all ones. What only the
+//! server knows comes first, so that a new record is that and what the caller sent.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use bytes::Bytes;
 use oncekey_core::codec::Corrupt;
 use oncekey_core::state::{self, Completed, Pending, Record, Released};
 use oncekey_core::{
-    Body, Checkpoint, Fence, Fingerprint, Grant, IdempotencyRecord, Policy, Slot, StoredResponse, Timestamp,
-    Token,
+    Body, Checkpoint, Fence, Fingerprint, Grant, IdempotencyRecord, Policy, ReserveRequest, Slot,
+    StoredResponse, Timestamp, Token,
 };
 
 /// The most bytes that a value has before its checkpoint, headers or body.
@@ -30,6 +31,8 @@ pub(crate) const HEAD: usize = 106 + 2 * 256;
 pub(crate) struct Stored {
     pub(crate) record: Record,
     pub(crate) slot: Option<Slot>,
+    /// The server deletes the key in the millisecond in which the record expires.
+    pub(crate) ends_with_key: bool,
 }
 
 /// Reads a value; with `whole` unset the first [`HEAD`] bytes of one, without what follows them.
@@ -39,22 +42,25 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
         return Err(Corrupt::new("its version is not 1"));
     }
     let state = input.byte()?;
-    let token = Token::from_bytes(input.array()?);
-    let fence = input.u64().and_then(signed).map(Fence::new)?;
     let expires_at = match input.u64()? {
         u64::MAX => Timestamp::NEVER,
         micros => time(micros)?,
     };
+    let created_at = input.u64().and_then(time)?;
+    let lease_end_or_completed = input.u64().and_then(time)?;
+    let fence = input.u64().and_then(signed).map(Fence::new)?;
+    let token = Token::from_bytes(input.array()?);
+    let mut ends_with_key = false;
     if state == b'R' {
         let record = Record::Released(Released { token, fence, expires_at });
-        return if input.left() == 0 { Ok(Stored { record, slot: None }) } else { Err(longer()) };
+        let stored = Stored { record, slot: None, ends_with_key };
+        return if input.left() == 0 { Ok(stored) } else { Err(longer()) };
     }
     let fingerprint = Fingerprint::from_bytes(input.array()?);
     let attempt = match u32::from_le_bytes(input.array()?) {
         0 => return Err(Corrupt::new("its attempt is 0")),
         attempt => attempt,
     };
-    let created_at = input.u64().and_then(time)?;
     match state {
         b'P' => {
             let policy = match input.byte()? {
@@ -64,7 +70,6 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
             };
             let begun = input.flag()?;
             let retention = Duration::from_micros(input.u64()?);
-            let lease_expires_at = input.u64().and_then(time)?;
             let sequence = u64::from_be_bytes(input.array()?);
             let slot = input.slot()?;
             let data = input.take(input.left())?;
@@ -87,13 +92,17 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
                 policy,
                 retention,
                 created_at,
-                lease_expires_at,
+                lease_expires_at: lease_end_or_completed,
                 expires_at,
             };
-            Ok(Stored { record: Record::Pending(pending), slot: Some(slot) })
+            Ok(Stored { record: Record::Pending(pending), slot: Some(slot), ends_with_key })
         }
         b'C' => {
-            let completed_at = input.u64().and_then(time)?;
+            ends_with_key = match input.byte()? {
+                b'E' => true,
+                b'L' => false,
+                _ => return Err(Corrupt::new("its key's end is neither E nor L")),
+            };
             let status = u16::from_le_bytes(input.array()?);
             let kept = input.flag()?;
             let headers = u32::from_le_bytes(input.array()?);
@@ -119,13 +128,22 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
                 attempt,
                 response,
                 created_at,
-                completed_at,
+                lease_end_or_completed,
                 expires_at,
             );
-            Ok(Stored { record: Record::Completed(Completed { token, record }), slot: Some(slot) })
+            Ok(Stored {
+                record: Record::Completed(Completed { token, record }),
+                slot: Some(slot),
+                ends_with_key,
+            })
         }
         _ => Err(Corrupt::new("its state is none of P, C, R")),
     }
+}
+
+/// Whether this Completed value's key ends with its record.
+pub(crate) fn ends_with_key(completed: &[u8]) -> bool {
+    completed.get(86) == Some(&b'E')
 }
 
 /// The part of a Completed value that its holder sends.
@@ -148,11 +166,33 @@ pub(crate) fn response(slot: &Slot, response: &StoredResponse) -> Vec<u8> {
     out
 }
 
+/// A new record from its token on, which its first holder sends.
+pub(crate) fn first(slot: &Slot, token: Token, request: &ReserveRequest) -> Vec<u8> {
+    let slot = slot.to_bytes();
+    let mut out = Vec::with_capacity(72 + slot.len());
+    out.extend_from_slice(token.as_bytes());
+    out.extend_from_slice(request.fingerprint.as_bytes());
+    out.extend_from_slice(&1_u32.to_le_bytes());
+    out.extend_from_slice(&[policy(request.terms.policy()), 0]);
+    out.extend_from_slice(&span(request.terms.retention()).to_le_bytes());
+    out.extend_from_slice(&0_u64.to_be_bytes());
+    out.extend_from_slice(&u16::try_from(slot.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(&slot);
+    out
+}
+
+pub(crate) fn policy(policy: Policy) -> u8 {
+    match policy {
+        Policy::TakeOver => b'T',
+        Policy::Refuse => b'R',
+    }
+}
+
 /// What a holder is known by.
 pub(crate) fn own(grant: &Grant) -> [u8; 24] {
     let mut own = [0; 24];
-    own[..16].copy_from_slice(grant.token.as_bytes());
-    own[16..].copy_from_slice(&grant.fence.get().to_le_bytes());
+    own[..8].copy_from_slice(&grant.fence.get().to_le_bytes());
+    own[8..].copy_from_slice(grant.token.as_bytes());
     own
 }
 

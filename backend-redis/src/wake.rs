@@ -78,10 +78,12 @@ impl Wake {
         Self { shared, _open: open, closed }
     }
 
-    /// The slot was settled.
-    pub(crate) fn changed(&self, slot: &Slot) {
-        self.shared.watchers.wake(slot);
-        self.shared.tell(slot);
+    /// The slot whose digest begins so was settled.
+    pub(crate) fn changed(&self, prefix: u64) {
+        if !self.shared.watchers.is_empty() {
+            self.shared.watchers.wake_prefix(prefix);
+        }
+        self.shared.tell(prefix);
     }
 
     /// Returns when there is nothing left to tell.
@@ -105,8 +107,7 @@ impl Wake {
 }
 
 impl Shared {
-    fn tell(self: &Arc<Self>, slot: &Slot) {
-        let prefix = slot.digest().prefix();
+    fn tell(self: &Arc<Self>, prefix: u64) {
         let mut pending = self.pending();
         if pending.slots.len() < PENDING {
             pending.slots.push(prefix);

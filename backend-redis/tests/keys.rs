@@ -1,4 +1,4 @@
-//! What becomes of a key: it outlives its record by the time that it lingers, and is then Redis's to delete.
+//! What becomes of a key: it ends with its record, or stays a least time, and is then Redis's to delete.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
 
@@ -12,7 +12,8 @@ use oncekey_testbed::redis::Server;
 
 const LEASE: Duration = Duration::from_secs(100);
 const RETENTION: Duration = Duration::from_secs(1_000);
-const LINGER: Duration = Duration::from_secs(10_000);
+/// Longer than a first record lives, and shorter than one whose lease was made longer.
+const LINGER: Duration = Duration::from_secs(1_250);
 
 struct Key {
     server: Server,
@@ -61,26 +62,62 @@ fn answer() -> Completion {
 }
 
 #[tokio::test]
-async fn a_key_lingers_once_its_record_has_expired() {
+async fn a_key_stays_a_least_time_and_then_as_long_as_its_record() {
     let key = Key::new().await;
     let token = Token::fresh();
     let grant = key.reserve(Policy::TakeOver, token, LEASE).await;
-    key.goes_after(LEASE + RETENTION + LINGER);
+    key.goes_after(LINGER);
     key.reserve(Policy::TakeOver, token, 3 * LEASE).await;
-    key.goes_after(3 * LEASE + RETENTION + LINGER);
+    key.goes_after(3 * LEASE + RETENTION);
     key.store.renew(&key.slot, &grant, &Renewal::extend(5 * LEASE).unwrap()).await.map(drop).unwrap();
-    key.goes_after(5 * LEASE + RETENTION + LINGER);
+    key.goes_after(5 * LEASE + RETENTION);
     key.store.renew(&key.slot, &grant, &Renewal::hand_over()).await.map(drop).unwrap();
-    key.goes_after(5 * LEASE + RETENTION + LINGER);
+    key.goes_after(5 * LEASE + RETENTION);
     let grant = key.reserve(Policy::TakeOver, Token::fresh(), 7 * LEASE).await;
-    key.goes_after(7 * LEASE + RETENTION + LINGER);
+    key.goes_after(7 * LEASE + RETENTION);
     let brief = answer().keep_for(LEASE).unwrap();
     key.store.complete(&key.slot, &grant, &brief).await.map(drop).unwrap();
-    key.goes_after(LEASE + LINGER);
+    key.goes_after(LINGER);
     key.store.purge(&key.slot, grant.fence).await.unwrap();
     let grant = key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
     key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
-    key.goes_after(LEASE + RETENTION + LINGER);
+    key.goes_after(LINGER);
+}
+
+#[tokio::test]
+async fn a_replay_that_was_seen_before_is_one_command_where_the_key_ends_with_its_record() {
+    let key = Key::new().await;
+    let replay = async |store: &RedisStore, fingerprint: u8| {
+        let terms = Terms::new(Policy::TakeOver, LEASE, RETENTION).unwrap();
+        let request = ReserveRequest::new(Fingerprint::from_bytes([fingerprint; 32]), terms);
+        store.reserve_or_fetch(&key.slot, Token::fresh(), &request).await.unwrap()
+    };
+    // Calls of a command so far.
+    let calls = |command: &str| -> u32 {
+        let stats = key.server.cli(["info", "commandstats"]).unwrap();
+        let line = stats.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    };
+    let another = RedisStore::builder().prefix("keys").linger(LINGER);
+    let another = another.connect(&key.server.url(0)).await.unwrap();
+    for (lease, ends_with_record) in [(10 * LEASE, true), (LEASE, false)] {
+        let grant = key.reserve(Policy::TakeOver, Token::fresh(), lease).await;
+        key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
+        let (native, scripts) = (calls("getex"), calls("evalsha") + calls("eval"));
+        for store in [&key.store, &another, &another] {
+            let said = replay(store, 7).await;
+            assert!(matches!(&said, ReservationOutcome::Replay(r) if r.response == *answer().response()));
+        }
+        // The other store has seen it by then once.
+        let by_key = if ends_with_record { 2 } else { 0 };
+        assert_eq!(calls("getex") - native, by_key, "{lease:?}");
+        assert_eq!(calls("evalsha") + calls("eval") - scripts, 3 - by_key, "{lease:?}");
+        assert!(matches!(replay(&key.store, 8).await, ReservationOutcome::Conflict));
+        // What is purged is gone, whoever has seen it.
+        key.store.purge(&key.slot, grant.fence).await.unwrap();
+        assert!(matches!(replay(&another, 7).await, ReservationOutcome::Reserved(_)));
+        key.server.cli(["flushall"]).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -89,7 +126,7 @@ async fn an_unknown_stays_until_somebody_settles_it() {
         let key = Key::new().await;
         let token = Token::fresh();
         let grant = key.reserve(Policy::Refuse, token, LEASE).await;
-        key.goes_after(LEASE + RETENTION + LINGER);
+        key.goes_after(LINGER);
         key.store.renew(&key.slot, &grant, &Renewal::extend(LEASE).unwrap()).await.map(drop).unwrap();
         key.stays();
         key.reserve(Policy::Refuse, token, LEASE).await;
@@ -105,10 +142,10 @@ async fn an_unknown_stays_until_somebody_settles_it() {
                 let resolution =
                     if settle == 2 { Resolution::Release } else { Resolution::Complete(answer()) };
                 key.store.resolve(&key.slot, entry.seen(), &resolution).await.map(drop).unwrap();
-                key.goes_after(RETENTION + LINGER);
+                key.goes_after(LINGER);
                 continue;
             }
         }
-        key.goes_after(LEASE + RETENTION + LINGER);
+        key.goes_after(LINGER);
     }
 }

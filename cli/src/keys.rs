@@ -12,9 +12,6 @@ use oncekey_redis::{ClockOffset, RedisStore, RedisStoreBuilder};
 use crate::exit::{Exit, Trouble};
 use crate::keyspace::Keyspace;
 
-/// The suite moves the store's time, and the server's, by which it deletes keys, stays.
-const LINGER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
 /// Keys that are the suite's alone.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -78,7 +75,7 @@ impl Harness for Keys {
     async fn open(&self) -> Result<Namespace, BoxError> {
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let offset = ClockOffset::shiftable();
-        let builder = self.builder.clone().prefix(format!("{}:{number}", self.prefix)).linger(LINGER);
+        let builder = self.builder.clone().prefix(format!("{}:{number}", self.prefix));
         let builder = builder.clock_offset(offset.clone());
         let url = self.url.clone();
         let connect = move || -> Result<_, BoxError> {

@@ -7,9 +7,6 @@ use std::time::Duration;
 use oncekey_conformance::{BoxError, Harness, Namespace, ShiftTime, TimeControl};
 use oncekey_redis::{ClockOffset, RedisStore, async_trait};
 
-/// The store's time moves, and the server's, by which it deletes keys, doesn't.
-const LINGER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
 /// Stores on a deployment.
 #[derive(Debug)]
 pub struct Prefixes {
@@ -46,7 +43,7 @@ impl Harness for Prefixes {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("suite-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let offset = ClockOffset::shiftable();
-        let builder = RedisStore::builder().prefix(prefix).clock_offset(offset.clone()).linger(LINGER);
+        let builder = RedisStore::builder().prefix(prefix).clock_offset(offset.clone());
         // `cargo xtask guards` takes clauses out.
         let builder = match std::env::var_os("ONCEKEY_LUA") {
             Some(folder) => builder.script_folder(folder),
