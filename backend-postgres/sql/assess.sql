@@ -17,4 +17,14 @@ WHERE (
     )
     AND o.setting ~* '^autovacuum_enabled=(f|of|n|0)'
 UNION ALL
+SELECT
+    'table logged',
+    CASE WHEN count(*) = 0 THEN 'on' ELSE 'off' END
+FROM pg_class AS c
+WHERE (
+        c.oid = to_regclass({table_literal})
+        OR c.oid IN (SELECT i.inhrelid FROM pg_inherits AS i WHERE i.inhparent = to_regclass({table_literal}))
+    )
+    AND c.relpersistence <> 'p'
+UNION ALL
 SELECT 'clock', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text

@@ -17,6 +17,11 @@ WITH looked AS MATERIALIZED (
         LEFT JOIN {slots} AS s ON s.principal = i.of_principal AND s.key = i.of_key
     WHERE (SELECT set_config('lock_timeout', $9::text, true)) IS NOT NULL
 ),
+-- One reading, whatever the plan: as a subquery beside another it may be read again for each row, and then the fence
+-- that is told would be that of one row alone.
+clock AS MATERIALIZED (
+    SELECT clock_timestamp() + $8::bigint * interval '1 microsecond' AS now
+),
 fresh AS (
     INSERT INTO {slots} (
         principal, key, state, fingerprint, token, fence, attempt, policy, begun, retention,
@@ -29,9 +34,7 @@ fresh AS (
         l.new_retention * interval '1 microsecond',
         c.now, c.now + l.new_lease * interval '1 microsecond',
         c.now + (l.new_lease + l.new_retention) * interval '1 microsecond', 0
-    FROM
-        (SELECT clock_timestamp() + $8::bigint * interval '1 microsecond' AS now OFFSET 0) AS c,
-        looked AS l
+    FROM clock AS c, looked AS l
     WHERE l.state IS NULL
     -- Two batches that meet wait for each other in this order alone, and can't deadlock.
     ORDER BY l.n

@@ -105,6 +105,13 @@ pub(crate) async fn findings(
         );
         found.push(Finding::new("postgres.table_autovacuum", Severity::Warning, message));
     }
+    if value("table logged") != Some("on") {
+        let message = format!(
+            "{} is unlogged: a crash of the server empties it: ALTER TABLE .. SET LOGGED",
+            table.quoted()
+        );
+        found.push(Finding::new("postgres.table_unlogged", Severity::Danger, message));
+    }
     let server = value("clock").and_then(|micros| micros.parse::<i64>().ok());
     let apart = server.map(|micros| micros.saturating_add(link.offset.micros())).map(|micros| {
         let here = i64::try_from(Clock::system().now().as_micros()).unwrap_or(i64::MAX);

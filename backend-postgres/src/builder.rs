@@ -253,6 +253,10 @@ impl PostgresStoreBuilder {
     /// On a pool of the caller's, shared with whatever else uses it: a statement takes one of its connections
     /// for as long as it runs. The sessions stay as they are; what that costs is in docs/benchmarks.md.
     ///
+    /// Only for a pool none of whose `begin` is dropped half-way: that leaves a transaction open on its connection
+    /// (sqlx 0.9), and what the store does there next is acknowledged and then rolled back. An HTTP handler is dropped
+    /// when its client goes: beside such ones, let the store [connect](Self::connect) by itself.
+    ///
     /// # Errors
     /// As [`connect`](Self::connect).
     pub async fn from_pool(self, pool: PgPool) -> Result<PostgresStore, StoreError> {

@@ -28,6 +28,8 @@ pub(crate) enum Said {
     Nothing,
     /// A reserve found no row, and wrote one.
     Fresh(Fence),
+    /// A reserve found no row, and wrote some of its batch: perhaps this one, with a fence that it can't tell.
+    Perhaps,
     /// The server is a standby: what it has may be old.
     Standby,
 }

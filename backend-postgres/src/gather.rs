@@ -65,7 +65,7 @@ impl Progress {
         if self.0.load(Ordering::Acquire) { Effect::Unknown } else { Effect::NotApplied }
     }
 
-    fn set(&self, effect: Effect) {
+    pub(crate) fn set(&self, effect: Effect) {
         self.0.store(effect == Effect::Unknown, Ordering::Release);
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum Ask<'a> {
     Answer(Result<ReservationOutcome, StoreError>),
     /// R8: written after the statement's snapshot, by somebody else or by itself.
     Look,
+    /// Perhaps written by this statement, which can't tell with which fence.
+    LookForOwn,
     /// A row may be written over: by this statement, which looks again under its lock.
     Write {
         lane: &'a Lane<Granting>,
@@ -101,6 +103,7 @@ impl Inner {
                 Ask::Write { lane, own }
             }
             Said::Nothing => Ask::Look,
+            Said::Perhaps => Ask::LookForOwn,
             Said::Standby => Ask::Answer(Err(on_standby(RESERVE))),
         }
     }
@@ -236,6 +239,11 @@ impl PostgresStore {
             let (lane, own) = match inner.next(said, token, request) {
                 Ask::Answer(answer) => return answer,
                 Ask::Look => continue,
+                Ask::LookForOwn => {
+                    // S7: what fails from here on leaves a reservation that may be there.
+                    progress.set(Effect::Unknown);
+                    continue;
+                }
                 Ask::Write { lane, own } => (lane, own),
             };
             match lane.call(slot, asked, deadline, &progress).await {
@@ -282,7 +290,7 @@ impl PostgresStore {
     ) -> Result<(Option<Record>, Timestamp), StoreError> {
         match self.0.lookup.call(slot, (), deadline, progress).await? {
             Said::There { now, record } => Ok((Some(record), now)),
-            Said::Nothing | Said::Fresh(_) => Ok((None, Timestamp::ZERO)),
+            Said::Nothing | Said::Fresh(_) | Said::Perhaps => Ok((None, Timestamp::ZERO)),
             Said::Standby => Err(on_standby("lookup")),
         }
     }

@@ -149,7 +149,7 @@ impl PostgresStore {
             };
             let (lane, own) = match inner.next(said, token, request) {
                 Ask::Answer(answer) => return answer.map(|outcome| (outcome, number)),
-                Ask::Look => continue,
+                Ask::Look | Ask::LookForOwn => continue,
                 Ask::Write { lane, own } => (lane, own),
             };
             match self.in_tx(tx, lane.operation(), slot, &asked, RESERVE_IN, None).await? {

@@ -90,7 +90,8 @@ impl Operation for Reserving {
 
     /// A row with `fresh` says how many rows are new, and their fence: one a statement, for they have one clock.
     /// Where that is not every row that was absent, none of them is known, and each asks again: with its own
-    /// token it is told its own grant (R3). So it is where the clock is too old for a fence to be told (R10).
+    /// token it is told its own grant (R3). So it is where the clock is too old for a fence to be told (R10). Until
+    /// then each may have been written (S7).
     fn read(&self, rows: &[Row<'_, Reserve>], found: &[PgRow]) -> Vec<Result<Said, StoreError>> {
         let (mut written, mut fresh) = (0, None);
         let mut all: Vec<_> = (0..rows.len()).map(|_| Ok(Said::Nothing)).collect();
@@ -124,14 +125,15 @@ impl Operation for Reserving {
                 }
             }
         }
-        let new = || fresh.map_or(Said::Nothing, Said::Fresh);
+        let new = || fresh.map_or(Said::Perhaps, Said::Fresh);
         if written == rows.len() {
             // What `reserve_one.sql` saw beside the row that it wrote was deleted since its snapshot.
             return rows.iter().map(|_| Ok(new())).collect();
         }
-        if written + seen == rows.len() {
+        let all_known = written + seen == rows.len();
+        if written > 0 {
             for said in all.iter_mut().filter(|said| matches!(said, Ok(Said::Nothing))) {
-                *said = Ok(new());
+                *said = Ok(if all_known { new() } else { Said::Perhaps });
             }
         }
         all

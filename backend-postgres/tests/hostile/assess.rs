@@ -68,6 +68,16 @@ async fn a_table_that_nobody_vacuums_is_found_and_so_is_a_partition() {
 }
 
 #[tokio::test]
+async fn a_table_that_a_crash_empties_is_found() {
+    let url = fresh_url();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    assert_eq!(ids(&store).await, []);
+    ask(&url, "DO $$ BEGIN EXECUTE 'ALTER TABLE oncekey_slots SET UNLOGGED'; END $$; SELECT 1").await;
+    assert_eq!(ids(&store).await, [("postgres.table_unlogged", Severity::Danger)]);
+}
+
+#[tokio::test]
 async fn a_clock_that_is_wrong_and_a_pooler_in_between_are_found() {
     let offset = ClockOffset::shiftable();
     let store = PostgresStore::builder().clock_offset(offset.clone()).connect(&fresh_url()).await.unwrap();

@@ -166,3 +166,21 @@ async fn odd_names_are_whole_in_odd_sessions() {
         assert!(matches!(reserve(&store, &key).await, Ok(ReservationOutcome::Replay(_))));
     }
 }
+
+/// A statement tells one fence for all the rows that it wrote, whatever the planner joins first: with this setting it
+/// reads the subquery of a clock once a row.
+#[tokio::test]
+async fn a_batch_has_one_clock_under_any_plan() {
+    let url = database_with(&[("geqo_threshold", "2")]);
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..64 {
+        let store = store.clone();
+        callers.spawn(async move { (n, granted(reserve(&store, &format!("k{n}")).await)) });
+    }
+    for (n, grant) in callers.join_all().await {
+        let stored = store.complete(&slot(format!("k{n}")), &grant, &answer("done")).await.unwrap();
+        assert!(matches!(stored, CompleteOutcome::Stored), "k{n}: {stored:?}");
+    }
+}
