@@ -59,6 +59,6 @@ redis.call(
         .. ARGV[2],
     'PXAT',
     -- The last millisecond that it sees whole or in part: the server keeps a key through the one that is named.
-    string.format('%.0f', math.ceil((stays - (ARGV[5] or 0)) / 1000) - 1)
+    string.format('%d', math.ceil((stays - (ARGV[5] or 0)) / 1000) - 1)
 )
 return said

@@ -49,6 +49,6 @@ redis.call(
     KEYS[1],
     '\1R' .. struct.pack('<I8', expires) .. value:sub(11, 50),
     'PXAT',
-    string.format('%.0f', math.ceil(stays / 1000))
+    string.format('%d', math.ceil(stays / 1000))
 )
 return 3

@@ -36,7 +36,7 @@ local kept = struct.unpack('<I8', value, 89)
 local refuse = value:sub(87, 87) == 'R'
 local function put(new, ends)
     local stays = math.max(ends, now + ARGV[3] * 1000) - (ARGV[6] or 0)
-    redis.call('SET', KEYS[1], new, 'PXAT', string.format('%.0f', math.ceil(stays / 1000)))
+    redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', math.ceil(stays / 1000)))
 end
 
 -- W4 under `Refuse`, before it has begun: nothing is in doubt, and the slot is free.

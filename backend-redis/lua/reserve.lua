@@ -35,7 +35,7 @@ local state = value:sub(2, 2)
 local expires, _, lease_end, fence = struct.unpack('<I8I8I8I8', value, 3)
 local function put(new, ends)
     local stays = math.max(ends, now + ARGV[6] * 1000) - (ARGV[7] or 0)
-    redis.call('SET', KEYS[1], new, 'PXAT', string.format('%.0f', math.ceil(stays / 1000)))
+    redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', math.ceil(stays / 1000)))
 end
 
 -- R1: the first attempt, above the fence that is remembered (S4).

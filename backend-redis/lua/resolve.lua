@@ -64,5 +64,5 @@ else
         .. ARGV[3]
 end
 local offset = ARGV[6] or 0
-redis.call('SET', KEYS[1], new, 'PXAT', string.format('%.0f', math.ceil((stays - offset) / 1000) - 1))
+redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', math.ceil((stays - offset) / 1000) - 1))
 return 1
