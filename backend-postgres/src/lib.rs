@@ -27,8 +27,8 @@
 //!
 //! Each operation is one autocommit statement, for one slot or for many. A fresh reserve is one round trip, and a
 //! replay, an InFlight and a Conflict lock nothing and write nothing. A batch runs in a task of its own, and a lone
-//! call's statement is finished in one when its caller is dropped: no connection is left half-way. Why the statements look as they do is in the project's
-//! docs/decisions/.
+//! call's statement is finished in one when its caller is dropped: no connection is left half-way. Why the
+//! statements look as they do is in the project's docs/decisions/.
 //!
 //! # What it promises
 //!

@@ -127,8 +127,10 @@ impl Inner {
 /// What a script answers with a number, and means the same by in each.
 pub(crate) const GONE: i64 = 0;
 const ALREADY: i64 = 1;
-const LINGERS: i64 = 3;
 pub(crate) const TAKEN_OVER: i64 = 2;
+
+/// That of `complete.lua`: stored, and the key outlives its record.
+const LINGERS: i64 = 3;
 
 pub(crate) const RESERVE: &str = "reserve_or_fetch";
 
@@ -232,7 +234,8 @@ impl RedisStore {
         let until = call.deadline.min(Instant::now() + TRY);
         // Whatever fails here, the script will say it better.
         if let Ok(Value::BulkString(bytes)) = inner.link.send(&get, until).await
-            && let Ok(Stored { record: Record::Completed(completed), ends_with_key: true, .. }) =
+            && value::ends_with_key(&bytes)
+            && let Ok(Stored { record: Record::Completed(completed), .. }) =
                 value::read(&Bytes::from(bytes), true)
             && completed.record.fingerprint == request.fingerprint
         {

@@ -31,8 +31,6 @@ pub(crate) const HEAD: usize = 106 + 2 * 256;
 pub(crate) struct Stored {
     pub(crate) record: Record,
     pub(crate) slot: Option<Slot>,
-    /// The server deletes the key in the millisecond in which the record expires.
-    pub(crate) ends_with_key: bool,
 }
 
 /// Reads a value; with `whole` unset the first [`HEAD`] bytes of one, without what follows them.
@@ -50,10 +48,9 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
     let lease_end_or_completed = input.u64().and_then(time)?;
     let fence = input.u64().and_then(signed).map(Fence::new)?;
     let token = Token::from_bytes(input.array()?);
-    let mut ends_with_key = false;
     if state == b'R' {
         let record = Record::Released(Released { token, fence, expires_at });
-        let stored = Stored { record, slot: None, ends_with_key };
+        let stored = Stored { record, slot: None };
         return if input.left() == 0 { Ok(stored) } else { Err(longer()) };
     }
     let fingerprint = Fingerprint::from_bytes(input.array()?);
@@ -95,14 +92,12 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
                 lease_expires_at: lease_end_or_completed,
                 expires_at,
             };
-            Ok(Stored { record: Record::Pending(pending), slot: Some(slot), ends_with_key })
+            Ok(Stored { record: Record::Pending(pending), slot: Some(slot) })
         }
         b'C' => {
-            ends_with_key = match input.byte()? {
-                b'E' => true,
-                b'L' => false,
-                _ => return Err(Corrupt::new("its key's end is neither E nor L")),
-            };
+            if !matches!(input.byte()?, b'E' | b'L') {
+                return Err(Corrupt::new("its key's end is neither E nor L"));
+            }
             let status = u16::from_le_bytes(input.array()?);
             let kept = input.flag()?;
             let headers = u32::from_le_bytes(input.array()?);
@@ -131,17 +126,13 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
                 lease_end_or_completed,
                 expires_at,
             );
-            Ok(Stored {
-                record: Record::Completed(Completed { token, record }),
-                slot: Some(slot),
-                ends_with_key,
-            })
+            Ok(Stored { record: Record::Completed(Completed { token, record }), slot: Some(slot) })
         }
         _ => Err(Corrupt::new("its state is none of P, C, R")),
     }
 }
 
-/// Whether this Completed value's key ends with its record.
+/// Whether the server deletes this Completed value's key in the millisecond in which its record expires.
 pub(crate) fn ends_with_key(completed: &[u8]) -> bool {
     completed.get(86) == Some(&b'E')
 }
