@@ -53,9 +53,9 @@ impl Bounds {
         millis(self.lock_timeout)
     }
 
-    /// That of a single call which has waited since then: what is left, and at least what a batch has.
-    pub(crate) fn the_rest_since(&self, begun: Instant) -> String {
-        millis(self.lock_timeout.saturating_sub(begun.elapsed()).max(self.batch_lock_timeout))
+    /// That of a call which has so long left, and at least what a batch has.
+    pub(crate) fn at_most(&self, rest: Duration) -> String {
+        millis(rest.max(self.batch_lock_timeout))
     }
 
     pub(crate) fn is_locked(&self, slot: &Slot) -> bool {

@@ -16,14 +16,14 @@
 //!
 //! **One alone.** A batch waits for locks only briefly. When it can't have one, or when a row of it makes it
 //! fail, it has changed nothing, and each of its calls goes out again as a statement of its own, beside the
-//! batches. A slot that was locked is remembered for a while: its calls don't join a batch, so that an open
-//! transaction on one slot holds up no other.
+//! batches ([`aside`]). A slot that was locked is remembered for a while: its calls don't join a batch, so that an
+//! open transaction on one slot holds up no other.
 
+mod aside;
 mod herd;
 mod lone;
-mod single;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -48,6 +48,7 @@ pub(crate) use herd::Herd;
 struct Call<O: Operation> {
     slot: Slot,
     asked: O::Asked,
+    since: Instant,
     progress: Progress,
     reply: oneshot::Sender<Answer<O>>,
 }
@@ -94,6 +95,8 @@ struct Shared<O: Operation> {
     link: Link,
     bounds: Arc<Bounds>,
     queue: Mutex<Queue<O>>,
+    /// The calls that go alone, by their slots: each is sent when those before it have been.
+    aside: Mutex<HashMap<Slot, VecDeque<Call<O>>>>,
     /// That there may be enough for a batch.
     more: Notify,
 }
@@ -122,7 +125,8 @@ impl<O: Operation> fmt::Debug for Lane<O> {
 impl<O: Operation> Lane<O> {
     pub(crate) fn new(operation: O, link: Link, bounds: Arc<Bounds>) -> Self {
         let queue = Mutex::new(Queue { waiting: VecDeque::new(), runners: 0, last: 1, failures: 0 });
-        Self(Arc::new(Shared { operation, link, bounds, queue, more: Notify::new() }))
+        let aside = Mutex::default();
+        Self(Arc::new(Shared { operation, link, bounds, queue, aside, more: Notify::new() }))
     }
 
     pub(crate) fn operation(&self) -> &O {
@@ -140,9 +144,10 @@ impl<O: Operation> Lane<O> {
         let name = self.0.operation.name();
         let _counted = self.0.bounds.herd.call();
         let (reply, answer) = oneshot::channel();
-        let call = Call { slot: slot.clone(), asked, progress: progress.clone(), reply };
+        let call =
+            Call { slot: slot.clone(), asked, since: Instant::now(), progress: progress.clone(), reply };
         let lone = if self.0.bounds.is_locked(slot) {
-            tokio::spawn(Arc::clone(&self.0).single(call));
+            self.0.aside(call);
             None
         } else {
             self.0.enqueue(call)
@@ -216,7 +221,7 @@ impl<O: Operation> Shared<O> {
                 continue;
             }
             if self.bounds.is_locked(&next.slot) {
-                tokio::spawn(Arc::clone(self).single(next));
+                self.aside(next);
                 continue;
             }
             bytes += weight;
@@ -412,12 +417,12 @@ impl<O: Operation> Runner<O> {
             Next::Locked if batch.len() == 1 => {
                 for call in batch {
                     shared.bounds.remember(&call.slot);
-                    tokio::spawn(Arc::clone(shared).single(call));
+                    shared.aside(call);
                 }
             }
             Next::Locked | Next::Isolate if batch.len() > 1 => {
                 for call in batch {
-                    tokio::spawn(Arc::clone(shared).single(call));
+                    shared.aside(call);
                 }
             }
             Next::Locked | Next::Isolate | Next::Give => {

@@ -22,7 +22,7 @@ fn patient_builder() -> PostgresStoreBuilder {
     PostgresStore::builder().lock_timeout(LONG).statement_deadline(2 * LONG).call_deadline(3 * LONG)
 }
 
-async fn patient(url: &str) -> PostgresStore {
+pub async fn patient(url: &str) -> PostgresStore {
     let store = patient_builder().connect(url).await.unwrap();
     store.ensure_schema().await.unwrap();
     store
@@ -46,7 +46,7 @@ async fn hold(url: &str, keys: &[String]) -> PgConnection {
 }
 
 /// Begins a transaction that has inserted rows for these slots.
-async fn insert(url: &str, keys: &[String]) -> PgConnection {
+pub async fn insert(url: &str, keys: &[String]) -> PgConnection {
     let mut holder = plain(url).await;
     run(&mut holder, "BEGIN").await;
     for key in keys {
@@ -235,31 +235,6 @@ async fn a_reserve_that_meets_a_locked_row_hears_in_flight_after_the_lock_timeou
         })
         .await;
     }
-}
-
-/// A storm of retries, while the first is still at work in a transaction: none waits for another's wait.
-#[tokio::test]
-async fn many_duplicates_wait_for_a_locked_slot_as_long_as_one() {
-    let url = fresh_url();
-    let wait = Duration::from_secs(2);
-    let builder = PostgresStore::builder().lock_timeout(wait).call_deadline(10 * wait);
-    let store = builder.connect(&url).await.unwrap();
-    store.ensure_schema().await.unwrap();
-    let holder = insert(&url, &["a".to_owned()]).await;
-    let begun = tokio::time::Instant::now();
-    // One after another they would take 200 s, four at a time 50 s.
-    let duplicates: Vec<_> = (0..100)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { reserve(&store, "a").await })
-        })
-        .collect();
-    for duplicate in duplicates {
-        let busy = in_time("a duplicate", duplicate).await.unwrap();
-        assert!(matches!(busy, Ok(ReservationOutcome::InFlight(_))), "{busy:?}");
-    }
-    println!("100 duplicates had their answer within {:?}", begun.elapsed());
-    holder.close().await.unwrap();
 }
 
 #[tokio::test]

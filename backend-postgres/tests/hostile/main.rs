@@ -14,6 +14,7 @@
 mod assess;
 mod cancel;
 mod connect;
+mod crowds;
 mod judged_anew;
 mod kit;
 mod locks;

@@ -1,0 +1,64 @@
+//! T3: many who call for a slot that somebody's open transaction holds, and others beside them.
+
+use oncekey_postgres::sqlx::Connection;
+use oncekey_postgres::{IdempotencyStore, PostgresStore, ReservationOutcome};
+
+use crate::kit::{ask, eventually, fresh_url, in_time, request, reserve, slot, works};
+use crate::locks::{insert, patient};
+
+/// Sessions of this database that have waited for a lock longer than a batch does.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                       AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '500 ms'";
+
+/// A storm of retries while the first is still at work in a transaction: more than could wait one by one.
+#[tokio::test]
+async fn two_thousand_duplicates_of_a_locked_slot_all_hear_in_flight() {
+    let url = fresh_url();
+    let store = PostgresStore::connect(&url).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    let holder = insert(&url, &["a".to_owned()]).await;
+    let begun = tokio::time::Instant::now();
+    let duplicates: Vec<_> = (0..2_000)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { reserve(&store, "a").await })
+        })
+        .collect();
+    for duplicate in duplicates {
+        let busy = in_time("a duplicate", duplicate).await.unwrap();
+        assert!(matches!(busy, Ok(ReservationOutcome::InFlight(_))), "{busy:?}");
+    }
+    println!("2000 duplicates had their answer within {:?}", begun.elapsed());
+    holder.close().await.unwrap();
+}
+
+/// Those who wait for slots that are locked hold nobody up whose slot was locked a while ago, and is free.
+#[tokio::test]
+async fn a_crowd_before_locked_slots_holds_up_no_other() {
+    let url = fresh_url();
+    let store = patient(&url).await;
+    let keys: Vec<_> = (0..8).map(|n| format!("a{n}")).collect();
+    let holder = insert(&url, &keys).await;
+    let crowd: Vec<_> = (0..400)
+        .map(|n| {
+            let (store, key) = (store.clone(), keys[n % keys.len()].clone());
+            tokio::spawn(async move { reserve(&store, &key).await })
+        })
+        .collect();
+    eventually("all places to be taken by who waits", async || match ask(&url, WAITING).await.as_str() {
+        "4" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    // A transaction that ends without a word: its slot is still taken for locked.
+    let once = store.once(store.pool().begin().await.unwrap(), &slot("b"), &request()).await.unwrap();
+    assert!(matches!(once, ReservationOutcome::Reserved(_)));
+    drop(once);
+    in_time("a call beside the crowd", works(&store, "b")).await;
+    holder.close().await.unwrap();
+    for caller in crowd {
+        let told = in_time("one of the crowd", caller).await.unwrap();
+        let known = matches!(told, Ok(ReservationOutcome::Reserved(_) | ReservationOutcome::InFlight(_)));
+        assert!(known, "{told:?}");
+    }
+}
