@@ -23,7 +23,7 @@ struct Wanted {
     otherwise: &'static str,
 }
 
-const SETTINGS: [Wanted; 5] = [
+const SETTINGS: [Wanted; 6] = [
     Wanted {
         setting: "fsync",
         id: "postgres.fsync",
@@ -61,6 +61,14 @@ const SETTINGS: [Wanted; 5] = [
         severity: Severity::Warning,
         otherwise: "dead rows pile up and every call slows down: turn it on",
     },
+    Wanted {
+        setting: "statement_timeout",
+        id: "postgres.statement_timeout",
+        safe: |value| value != "0",
+        severity: Severity::Warning,
+        otherwise: "while somebody locks the table, calls that were given up leave sessions behind until the server has \
+                    no more: set it in the options of the pool that the store was given",
+    },
 ];
 
 /// How far two clocks may be apart that are kept right.
@@ -87,7 +95,9 @@ pub(crate) async fn findings(
     let value = |name| read.iter().find(|(read, _)| read == name).and_then(|(_, value)| value.as_deref());
 
     let mut found = Vec::new();
-    for wanted in SETTINGS {
+    // Behind a pooler each transaction sets its own.
+    let theirs = |wanted: &&Wanted| !(link.pooled && wanted.setting == "statement_timeout");
+    for wanted in SETTINGS.iter().filter(theirs) {
         let finding = |severity, message| Finding::new(wanted.id, severity, message);
         match value(wanted.setting) {
             None => found.push(finding(Severity::Warning, format!("{} could not be read", wanted.setting))),

@@ -28,6 +28,8 @@ const ASIDE: u32 = 6;
 /// Statements at a time that wait for locked slots; so many of the connections aside may be theirs.
 const PATIENT: usize = 4;
 const MOST_PARTITIONS: u32 = 1_024;
+/// A deadline that never comes: the longest that the server has a number of milliseconds for, 24 days.
+const FOREVER: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// How a [`PostgresStore`] is set up.
 ///
@@ -62,6 +64,7 @@ pub struct PostgresStoreBuilder {
     notifications: bool,
     offset: ClockOffset,
     always_batches: bool,
+    asks: bool,
     sql_folder: Option<PathBuf>,
 }
 
@@ -84,6 +87,7 @@ impl Default for PostgresStoreBuilder {
             notifications: true,
             offset: ClockOffset::default(),
             always_batches: false,
+            asks: true,
             sql_folder: None,
         }
     }
@@ -119,24 +123,27 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// How long the server may take for one statement, its locks and its flush included; 5 s by default.
-    /// Then the connection is closed, and the call is made again within its own deadline. In a transaction of the
-    /// caller's own the call fails instead, and the transaction is to be rolled back.
+    /// How long the server may take for one statement, its locks included; 5 s by default. Then it gives the
+    /// statement up (`statement_timeout`, which the store sets in its own sessions unless the URL does), and the call is
+    /// made again within its own deadline. A connection on which nothing is heard an eighth of this later is closed.
+    ///
+    /// The sessions of a [caller's pool](Self::from_pool) keep their own `statement_timeout`: without one, a
+    /// statement that nobody waits for any longer stays on the server for as long as somebody locks the table.
     pub fn statement_deadline(mut self, deadline: Duration) -> Self {
-        self.statement_deadline = deadline;
+        self.statement_deadline = deadline.min(FOREVER);
         self
     }
 
     /// How long a call waits for a row that somebody's open transaction holds, before a reserve answers
     /// InFlight and another call times out (T3); 1 s by default. Keep it far below your leases.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout;
+        self.lock_timeout = timeout.min(FOREVER);
         self
     }
 
     /// How long one call is tried in all; 10 s by default.
     pub fn call_deadline(mut self, deadline: Duration) -> Self {
-        self.call_deadline = deadline;
+        self.call_deadline = deadline.min(FOREVER);
         self
     }
 
@@ -183,6 +190,14 @@ impl PostgresStoreBuilder {
     #[doc(hidden)]
     pub fn always_batches(mut self) -> Self {
         self.always_batches = true;
+        self
+    }
+
+    /// No connection is asked whether it is free: for tests that count what is sent.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    pub fn unasked(mut self) -> Self {
+        self.asks = false;
         self
     }
 
@@ -253,9 +268,9 @@ impl PostgresStoreBuilder {
     /// On a pool of the caller's, shared with whatever else uses it: a statement takes one of its connections
     /// for as long as it runs. The sessions stay as they are; what that costs is in docs/benchmarks.md.
     ///
-    /// Only for a pool none of whose `begin` is dropped half-way: that leaves a transaction open on its connection
-    /// (sqlx 0.9), and what the store does there next is acknowledged and then rolled back. An HTTP handler is dropped
-    /// when its client goes: beside such ones, let the store [connect](Self::connect) by itself.
+    /// A connection that the pool hands out in a transaction is closed: the driver gives one back so when the future of
+    /// a `begin` is dropped half-way (sqlx 0.9), and what was written there would be rolled back. To ask costs a round
+    /// trip for each connection that is taken from the pool, which the store's [own](Self::connect) seldom is.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -276,7 +291,7 @@ impl PostgresStoreBuilder {
 
     fn own_pool(&self, options: PgConnectOptions) -> PgPool {
         let most = self.connections.saturating_add(self.singles).saturating_add(ASIDE);
-        own_pool(options, most, self.transaction_pooler)
+        own_pool(options, most, self.transaction_pooler, self.statement_deadline)
     }
 
     async fn open(self, pool: PgPool, own: bool) -> Result<PostgresStore, StoreError> {
@@ -294,6 +309,7 @@ impl PostgresStoreBuilder {
             own,
             kept: Kept::default(),
             pooled: self.transaction_pooler,
+            asks: self.asks && !self.transaction_pooler,
             statement_deadline: self.statement_deadline,
             offset: self.offset,
         };
@@ -315,7 +331,7 @@ impl PostgresStoreBuilder {
         });
         let settings = Settings {
             limits: self.limits,
-            call_deadline: self.call_deadline,
+            call_deadline: self.call_deadline.min(FOREVER),
             lock_timeout: self.lock_timeout,
             notifications: self.notifications,
             always_batches: self.always_batches,

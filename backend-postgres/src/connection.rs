@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions, PgRow};
-use sqlx::{ConnectOptions, Executor, Postgres};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Postgres, Row};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{Connection, Failure};
@@ -29,7 +29,9 @@ pub(crate) struct Link {
     /// A pooler in transaction mode hands each transaction another connection: nothing may be prepared for
     /// longer than one.
     pub(crate) pooled: bool,
-    /// How long one statement may take, locks and flush included.
+    /// Whether a connection of the pool's is asked if it is free. Behind a pooler a statement's own BEGIN asks.
+    pub(crate) asks: bool,
+    /// How long the server may take for one statement, locks included. Its own pool's sessions know it.
     pub(crate) statement_deadline: Duration,
     pub(crate) offset: ClockOffset,
 }
@@ -92,9 +94,21 @@ const SESSION: [(&str, &str); 8] = [
     ("idle_in_transaction_session_timeout", "60000"),
 ];
 
+/// How long a statement may take, as a setting of the server's. A table's lock comes before any lock timeout that a
+/// statement sets itself: without this, a session that nobody waits for any longer would stand in line for as long
+/// as somebody else's `VACUUM FULL` takes, and another, and another, until the server has no place left.
+pub(crate) fn statement_timeout(deadline: Duration) -> String {
+    deadline.as_millis().max(1).to_string()
+}
+
 /// A pool of the store's own: at most `connections`, of which none is asked whether it still lives before
 /// each use. One that doesn't is found out by its statement, which is made again (S6).
-pub(crate) fn own_pool(options: PgConnectOptions, connections: u32, pooled: bool) -> PgPool {
+pub(crate) fn own_pool(
+    options: PgConnectOptions,
+    connections: u32,
+    pooled: bool,
+    statement_deadline: Duration,
+) -> PgPool {
     let mut options = options.extra_float_digits(None).disable_statement_logging();
     if options.get_application_name().is_none() {
         options = options.application_name("oncekey");
@@ -104,24 +118,96 @@ pub(crate) fn own_pool(options: PgConnectOptions, connections: u32, pooled: bool
     } else {
         // What the caller's URL sets stays as it is.
         let theirs = options.get_options().unwrap_or_default().to_owned();
-        let ours = SESSION.into_iter().filter(|(name, _)| !theirs.contains(name));
+        let timeout = statement_timeout(statement_deadline);
+        let ours = SESSION.into_iter().chain([("statement_timeout", timeout.as_str())]);
+        let ours = ours.filter(|(name, _)| !theirs.contains(name));
         options = PgConnectOptions::options(options, ours);
     }
     PgPoolOptions::new().max_connections(connections).test_before_acquire(false).connect_lazy_with(options)
 }
 
-/// Of a statement that is planned anew for one transaction, behind a pooler.
+/// Of a statement that is planned anew for one transaction, behind a pooler. A client that is gone must not keep its
+/// locks: the pooler may not notice.
 const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
     SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; \
-    SET LOCAL jit = off";
+    SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = 60000";
+
+/// Whether the transaction that this is in began with it.
+const IS_FREE: &str = "SELECT now() = statement_timestamp()";
+
+fn says_free(rows: &[PgRow]) -> bool {
+    let first = rows.first().and_then(|row| row.try_get_raw(0).ok());
+    first.is_some_and(|value| value.as_str().is_ok_and(|said| said == "t"))
+}
+
+/// A connection that is asked whether it is free. Closed, unless it is taken out.
+struct Asked(Option<PoolConnection<Postgres>>);
+
+impl Asked {
+    async fn is_free(&mut self) -> Result<bool, Failure> {
+        let Some(connection) = &mut self.0 else { return Ok(false) };
+        match sqlx::raw_sql(IS_FREE).fetch_all(&mut **connection).await {
+            Ok(rows) => Ok(says_free(&rows)),
+            Err(error) => match Failure::of(error) {
+                // It failed, and nobody rolled it back.
+                failure if failure.code().as_deref() == Some("25P02") => Ok(false),
+                failure => Err(failure),
+            },
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
 
 impl Link {
     /// A connection, by `until`.
     pub(crate) async fn connection(&self, until: Instant) -> Result<PoolConnection<Postgres>, Failure> {
-        match timeout_at(until, self.pool.acquire()).await {
-            Err(_) | Ok(Err(sqlx::Error::PoolTimedOut)) => Err(self.no_connection_yet()),
-            Ok(acquired) => acquired.map_err(Failure::no_connection),
+        timeout_at(until, self.free_connection()).await.unwrap_or_else(|_| Err(self.no_connection_yet()))
+    }
+
+    /// One that is in no transaction. The driver gives a connection back to its pool in one if a `begin` was dropped
+    /// half-way: what is written there is acknowledged, and rolled back later.
+    async fn free_connection(&self) -> Result<PoolConnection<Postgres>, Failure> {
+        loop {
+            let acquired = self.pool.acquire().await.map_err(|error| match error {
+                sqlx::Error::PoolTimedOut => self.no_connection_yet(),
+                error => Failure::no_connection(error),
+            })?;
+            if !self.asks {
+                return Ok(acquired);
+            }
+            let mut asked = Asked(Some(acquired));
+            match asked.is_free().await {
+                Ok(true) => {
+                    if let Some(connection) = asked.0.take() {
+                        return Ok(connection);
+                    }
+                }
+                Ok(false) => {}
+                Err(failure) => {
+                    if failure.connection == Connection::Broken {
+                        self.let_idle_go();
+                    }
+                    return Err(failure.not_applied());
+                }
+            }
+        }
+    }
+
+    /// A server that went away took all connections along: each would fail one more try.
+    fn let_idle_go(&self) {
+        for kept in self.kept.take_all() {
+            drop(kept.detach());
+        }
+        while let Some(idle) = self.own.then(|| self.pool.try_acquire()).flatten() {
+            drop(idle.detach());
         }
     }
 
@@ -165,6 +251,12 @@ impl Link {
         self.pool.num_idle() == 0 && self.pool.size() >= self.pool.options().get_max_connections()
     }
 
+    /// How long an answer is waited for: the server gives the statement up at its deadline, and says so. Only from one
+    /// that says nothing at all a connection is taken away.
+    pub(crate) fn patience(&self) -> Duration {
+        self.statement_deadline + self.statement_deadline / 8
+    }
+
     /// Runs one statement in a transaction of its own, and closes the connection where it may not be used
     /// again.
     pub(crate) async fn run(
@@ -173,7 +265,7 @@ impl Link {
         sql: &Sql,
         arguments: PgArguments,
     ) -> Result<(Vec<PgRow>, PoolConnection<Postgres>), (Failure, Option<PoolConnection<Postgres>>)> {
-        let until = Instant::now() + self.statement_deadline;
+        let until = Instant::now() + self.patience();
         self.run_until(until, connection, sql, arguments).await
     }
 
@@ -194,13 +286,7 @@ impl Link {
         // from a statement that ended. Behind a pooler an open transaction ends with its connection.
         if failure.connection == Connection::Broken || self.pooled {
             drop(connection.detach());
-            // A server that went away took all of them along: each would fail one more try.
-            for kept in self.kept.take_all() {
-                drop(kept.detach());
-            }
-            while let Some(idle) = self.own.then(|| self.pool.try_acquire()).flatten() {
-                drop(idle.detach());
-            }
+            self.let_idle_go();
             return Err((failure, None));
         }
         Err((failure, Some(connection)))
@@ -217,7 +303,12 @@ impl Link {
         }
         // The statement must reach the connection that it was prepared on, which a pooler promises within
         // a transaction alone.
-        (**connection).execute(BEGIN_POOLED).await.map_err(|error| Failure::of(error).not_applied())?;
+        let timeout = statement_timeout(self.statement_deadline);
+        let begin = format!("{BEGIN_POOLED}; SET LOCAL statement_timeout = {timeout}; {IS_FREE}");
+        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(&mut **connection).await;
+        if !says_free(&begun.map_err(|error| Failure::of(error).not_applied())?) {
+            return Err(Failure::in_transaction());
+        }
         let rows = sql.fetch(connection, arguments, false).await.map_err(|e| Failure::of(e).not_applied())?;
         (**connection).execute("COMMIT").await.map_err(Failure::of)?;
         Ok(rows)
@@ -231,7 +322,7 @@ impl Link {
         until: Instant,
     ) -> Result<Vec<PgRow>, Failure> {
         let connection = self.connection(until).await?;
-        let until = until.min(Instant::now() + self.statement_deadline);
+        let until = until.min(Instant::now() + self.patience());
         let ran = self.run_until(until, connection, sql, arguments).await;
         ran.map(|(rows, _)| rows).map_err(|(failure, _)| failure)
     }

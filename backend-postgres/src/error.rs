@@ -101,6 +101,12 @@ impl Failure {
         matches!(self.source, Some(sqlx::Error::PoolTimedOut))
     }
 
+    /// The connection is in a transaction that nobody has.
+    pub(crate) fn in_transaction() -> Self {
+        let message = "the pool's connection was left in a transaction by whoever had it before".to_owned();
+        Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Retry, Connection::Broken, message)
+    }
+
     /// The lock could not be had, and whoever wants it has waited long enough.
     pub(crate) fn locked() -> Self {
         let (kind, next, connection, message) = classify(LOCK_NOT_AVAILABLE, String::new());
@@ -149,6 +155,12 @@ impl Failure {
     /// The same of a statement whose COMMIT was never sent.
     pub(crate) fn not_applied(mut self) -> Self {
         self.effect = Effect::NotApplied;
+        self
+    }
+
+    /// The same in a transaction that somebody else may commit.
+    pub(crate) fn roll_back(mut self) -> Self {
+        self.message.push_str(": roll the transaction back");
         self
     }
 

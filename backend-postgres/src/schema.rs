@@ -6,7 +6,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::time::Instant;
 
-use crate::connection::Link;
+use crate::connection::{Link, statement_timeout};
 use crate::error::{Connection, Failure, Next, too_late};
 use crate::identifier::{Table, literal, quote};
 use crate::pause;
@@ -103,7 +103,7 @@ async fn try_ensure(
     deadline: Instant,
 ) -> Result<Result<(), StoreError>, Failure> {
     let mut connection = link.connection(deadline).await?;
-    let work = tokio::time::timeout_at(deadline, make(&mut connection, layout));
+    let work = tokio::time::timeout_at(deadline, make(&mut connection, layout, deadline));
     let made = match work.await {
         Ok(Ok(made)) => return Ok(made),
         Ok(Err(failure)) => Err(failure),
@@ -114,13 +114,18 @@ async fn try_ensure(
     made
 }
 
-async fn make(connection: &mut PgConnection, layout: &Layout) -> Result<Result<(), StoreError>, Failure> {
+async fn make(
+    connection: &mut PgConnection,
+    layout: &Layout,
+    deadline: Instant,
+) -> Result<Result<(), StoreError>, Failure> {
     match found(connection, layout).await? {
         Found::Version(VERSION) => return Ok(Ok(())),
         Found::Version(other) if other > VERSION => return Ok(Err(newer(other))),
         Found::Version(_) | Found::Nothing => {}
     }
-    run(connection, BEGIN.to_owned()).await?;
+    let timeout = statement_timeout(deadline.saturating_duration_since(Instant::now()));
+    run(connection, BEGIN.replace("{call_deadline}", &timeout)).await?;
     // Somebody else may have made it while this waited for the lock.
     match found(connection, layout).await? {
         Found::Version(VERSION) => {}

@@ -1,7 +1,7 @@
 //! In the caller's own transaction (T1 to T5): the answer and the business write, both or neither.
 //!
 //! Each of our statements runs behind a savepoint: what fails leaves the transaction as it was, usable, and
-//! outside a transaction the savepoint itself is refused. The lock timeout that it sets is set back.
+//! outside a transaction the savepoint itself is refused. The timeouts that it sets are set back.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -16,6 +16,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
 use tokio::time::{Instant, timeout};
 
 use crate::calls::{Own, Reserve, Said};
+use crate::connection::statement_timeout;
 use crate::error::{Failure, Next, too_late};
 use crate::identifier::literal;
 use crate::operation::{Operation, Row};
@@ -34,7 +35,8 @@ impl PostgresStore {
     /// says so means that the whole transaction is to be made again.
     ///
     /// # Errors
-    /// [`StoreError`]; the transaction is as it was, and can go on.
+    /// [`StoreError`]; the transaction is as it was, and can go on, unless the effect is
+    /// [`Unknown`](Effect::Unknown): then the server gave no answer at all, and the transaction is to be rolled back.
     /// [`InvalidInput`](ErrorKind::InvalidInput) where the connection is in no transaction.
     pub async fn reserve_in(
         &self,
@@ -43,7 +45,7 @@ impl PostgresStore {
         token: Token,
         request: &ReserveRequest,
     ) -> Result<ReservationOutcome, StoreError> {
-        self.reserve_numbered(tx, slot, token, request).await.map(|(outcome, _)| outcome)
+        self.reserve_numbered(tx, slot, token, request, Whose::Callers).await.map(|(outcome, _)| outcome)
     }
 
     /// Completes inside the caller's transaction: the answer is stored with the business write, both or
@@ -55,7 +57,8 @@ impl PostgresStore {
     /// their next look.
     ///
     /// # Errors
-    /// [`InTxError`] whenever this call did not store the answer, so that `?` rolls back.
+    /// [`InTxError`] whenever this call did not store the answer, so that `?` rolls back. After an effect of
+    /// [`Unknown`](Effect::Unknown) nothing else will do: the server gave no answer, and a commit might commit it.
     pub async fn complete_in(
         &self,
         tx: &mut PgConnection,
@@ -63,7 +66,7 @@ impl PostgresStore {
         grant: &Grant,
         completion: &Completion,
     ) -> Result<(), InTxError> {
-        self.complete_numbered(tx, slot, grant, completion, None).await
+        self.complete_numbered(tx, slot, grant, completion, Whose::Callers, None).await
     }
 
     /// Reserves, works and answers in one transaction and one flush: exactly once, as far as the work's
@@ -71,7 +74,8 @@ impl PostgresStore {
     ///
     /// Takes a transaction of the caller's, at READ COMMITTED, and never one that was begun within another: the
     /// commit of that one commits nothing, and the driver doesn't tell them apart. `Reserved` gives it back as
-    /// [`OnceTx`], which only its own [`commit`](OnceTx::commit) commits; any other outcome has rolled it back.
+    /// [`OnceTx`], which only its own [`commit`](OnceTx::commit) commits; any other outcome has rolled it back, or
+    /// given its connection up.
     /// A duplicate waits for a transaction that is under way at most the lock timeout, then hears InFlight, or
     /// the replay.
     ///
@@ -103,7 +107,7 @@ impl PostgresStore {
         request: &ReserveRequest,
     ) -> Result<ReservationOutcome<OnceTx<'c>>, StoreError> {
         let (token, since) = (Token::fresh(), Instant::now());
-        match self.reserve_numbered(&mut tx, slot, token, request).await? {
+        match self.reserve_numbered(&mut tx, slot, token, request, Whose::Onces).await? {
             (ReservationOutcome::Reserved(grant), number) => {
                 // This process's own calls for the slot go by themselves from the start: no batch waits with
                 // them.
@@ -112,9 +116,9 @@ impl PostgresStore {
                 Ok(ReservationOutcome::Reserved(OnceTx { store, slot, request, grant, since, number, tx }))
             }
             (other, _) => {
-                tx.rollback()
-                    .await
-                    .map_err(|error| Failure::of(error).into_error(ONCE, Effect::NotApplied))?;
+                // It wrote nothing, and what was read is true however it ends.
+                let ended = timeout(self.inner().link.patience(), tx.rollback()).await;
+                drop(ended);
                 Ok(without_grant(other))
             }
         }
@@ -134,13 +138,16 @@ impl PostgresStore {
         slot: &Slot,
         token: Token,
         request: &ReserveRequest,
+        whose: Whose,
     ) -> Result<(ReservationOutcome, Number), StoreError> {
         let inner = self.inner();
         let deadline = self.deadline();
         let asked = Reserve { fingerprint: request.fingerprint, token, terms: request.terms };
         let busy = || ReservationOutcome::InFlight(InFlight::new(inner.settings.lock_timeout));
         while Instant::now() < deadline {
-            let said = self.in_tx(tx, inner.reserving(), slot, &asked, RESERVE_IN, None).await?;
+            let said = self
+                .in_tx(tx, inner.reserving(), slot, &asked, In { name: RESERVE_IN, whose, number: None })
+                .await?;
             let (said, number) = match said {
                 Ok(said) => said,
                 // T3
@@ -152,7 +159,10 @@ impl PostgresStore {
                 Ask::Look | Ask::LookForOwn => continue,
                 Ask::Write { lane, own } => (lane, own),
             };
-            match self.in_tx(tx, lane.operation(), slot, &asked, RESERVE_IN, None).await? {
+            match self
+                .in_tx(tx, lane.operation(), slot, &asked, In { name: RESERVE_IN, whose, number: None })
+                .await?
+            {
                 Ok((Some(grant), number)) => return Ok((ReservationOutcome::Reserved(grant), number)),
                 Ok((None, _)) => {}
                 // Its own holder's row, in another transaction: nobody is told to wait for himself.
@@ -170,16 +180,21 @@ impl PostgresStore {
         slot: &Slot,
         grant: &Grant,
         completion: &Completion,
+        whose: Whose,
         number: Option<&str>,
     ) -> Result<(), InTxError> {
         self.check(COMPLETE_IN, completion)?;
         let own = Own { token: grant.token, fence: grant.fence, more: completion.clone() };
         let failed = |failure: Failure| failure.into_error(COMPLETE_IN, Effect::NotApplied);
-        let completed = self.in_tx(tx, self.inner().completing(), slot, &own, COMPLETE_IN, number).await?;
+        let completed = self
+            .in_tx(tx, self.inner().completing(), slot, &own, In { name: COMPLETE_IN, whose, number })
+            .await?;
         if let (Some(()), _) = completed.map_err(failed)? {
             return Ok(());
         }
-        let looked = self.in_tx(tx, self.inner().looking(), slot, &(), COMPLETE_IN, None).await?;
+        let looked = self
+            .in_tx(tx, self.inner().looking(), slot, &(), In { name: COMPLETE_IN, whose, number: None })
+            .await?;
         let (record, now) = match looked.map_err(failed)?.0 {
             Said::There { now, record } => (Some(record), now),
             _ => (None, Timestamp::ZERO),
@@ -200,12 +215,13 @@ impl PostgresStore {
         operation: &O,
         slot: &Slot,
         asked: &O::Asked,
-        name: &'static str,
-        number: Option<&str>,
+        within: In<'_>,
     ) -> Result<Result<(O::Said, Number), Failure>, StoreError> {
-        let saved = self.behind_savepoint(tx, operation, slot, asked, name, number);
-        let silent = |_| Failure::no_answer().not_applied().into_error(name, Effect::NotApplied);
-        timeout(self.inner().link.statement_deadline, saved).await.map_err(silent)?
+        let saved = self.behind_savepoint(tx, operation, slot, asked, within);
+        match timeout(self.inner().link.patience(), saved).await {
+            Ok(saved) => saved,
+            Err(_) => Err(within.silence()),
+        }
     }
 
     async fn behind_savepoint<O: Operation>(
@@ -214,43 +230,74 @@ impl PostgresStore {
         operation: &O,
         slot: &Slot,
         asked: &O::Asked,
-        name: &'static str,
-        number: Option<&str>,
+        within: In<'_>,
     ) -> Result<Result<(O::Said, Number), Failure>, StoreError> {
-        let inner = self.inner();
+        let (inner, name) = (self.inner(), within.name);
         let broken = |failure: Failure| failure.into_error(name, Effect::NotApplied);
         let rows = [Row { slot, asked }];
         let bound = operation.bind(&rows, inner.link.offset.micros(), &inner.bounds.patiently());
         let arguments = bound.map_err(|error| broken(Failure::of(sqlx::Error::Encode(error))))?;
 
-        let before = run(tx, BEFORE.to_owned()).await.map_err(|failure| not_in_transaction(failure, name))?;
-        let before = before.first();
-        if number.is_some() && number != before.and_then(|row| text(row, 1)).as_deref() {
+        let before = format!("{BEFORE} = {}", statement_timeout(inner.link.statement_deadline));
+        let before = run(tx, before).await.map_err(|failure| not_in_transaction(failure, name))?;
+        let before = |column| before.first().and_then(|row| text(row, column));
+        if within.number.is_some() && within.number != before(2).as_deref() {
             let message =
                 "the transaction that reserved was ended by hand: nothing may be committed in another one";
             return Err(StoreError::new(ErrorKind::InvalidInput, name, Effect::NotApplied, message));
         }
-        let lock_timeout = before.and_then(|row| text(row, 0)).unwrap_or_else(|| "0".to_owned());
+        let theirs = |column| literal(&before(column).unwrap_or_else(|| "0".to_owned()));
 
         match operation.sql().fetch(tx, arguments, !inner.link.pooled).await {
             Ok(found) => {
                 let after = format!(
-                    "RELEASE SAVEPOINT oncekey; \
-                     SELECT set_config('lock_timeout', {}, true), pg_current_xact_id_if_assigned()::text",
-                    literal(&lock_timeout)
+                    "RELEASE SAVEPOINT oncekey; SELECT pg_current_xact_id_if_assigned()::text, \
+                     set_config('lock_timeout', {}, true), set_config('statement_timeout', {}, true)",
+                    theirs(0),
+                    theirs(1)
                 );
                 let after = run(tx, after).await.map_err(broken)?;
-                let number = after.first().and_then(|row| text(row, 1));
+                let number = after.first().and_then(|row| text(row, 0));
                 let said = operation.read(&rows, &found).pop();
                 said.unwrap_or_else(|| Err(too_late(name, Effect::NotApplied, None)))
                     .map(|said| Ok((said, number)))
             }
             Err(error) => {
                 let failure = Failure::of(error).not_applied();
-                // It takes the lock timeout back as well.
+                // It takes the timeouts back as well.
                 run(tx, BACK.to_owned()).await.map_err(broken)?;
                 Ok(Err(failure))
             }
+        }
+    }
+}
+
+/// Who may commit a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// The caller: also after an error of ours.
+    Callers,
+    /// [`OnceTx`] alone, which an error ends.
+    Onces,
+}
+
+/// In which transaction a statement runs, and for which call.
+#[derive(Clone, Copy)]
+struct In<'a> {
+    name: &'static str,
+    whose: Whose,
+    /// It must be the transaction of this number.
+    number: Option<&'a str>,
+}
+
+impl In<'_> {
+    /// The server says nothing at all, not even that the statement took too long. It may have written, and a commit
+    /// would commit that.
+    fn silence(&self) -> StoreError {
+        let failure = Failure::no_answer();
+        match self.whose {
+            Whose::Onces => failure.not_applied().into_error(self.name, Effect::NotApplied),
+            Whose::Callers => failure.roll_back().into_error(self.name, Effect::Unknown),
         }
     }
 }
@@ -259,7 +306,8 @@ impl PostgresStore {
 type Number = Option<String>;
 
 const BEFORE: &str = "SAVEPOINT oncekey; \
-    SELECT current_setting('lock_timeout'), pg_current_xact_id_if_assigned()::text";
+    SELECT current_setting('lock_timeout'), current_setting('statement_timeout'), \
+    pg_current_xact_id_if_assigned()::text; SET LOCAL statement_timeout";
 const BACK: &str = "ROLLBACK TO SAVEPOINT oncekey; RELEASE SAVEPOINT oncekey";
 
 /// An outcome that holds no grant, for whoever would have held something else.
@@ -330,7 +378,8 @@ impl OnceTx<'_> {
             Some(retention) => Instant::now() + retention,
             None => since + request.terms.lease() + request.terms.retention(),
         };
-        store.complete_numbered(&mut tx, &slot, &grant, completion, number.as_deref()).await?;
+        let (onces, number) = (Whose::Onces, number.as_deref());
+        store.complete_numbered(&mut tx, &slot, &grant, completion, onces, number).await?;
         let lost = match timeout(store.inner().link.statement_deadline, tx.commit()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(Failure::of(error)),
@@ -353,9 +402,15 @@ impl OnceTx<'_> {
     /// # Errors
     /// [`StoreError`] when even that failed; nothing is committed all the same.
     pub async fn rollback(self) -> Result<(), StoreError> {
-        let rolled_back = self.tx.rollback().await;
-        self.store.wake(&self.slot);
-        rolled_back.map_err(|error| Failure::of(error).into_error(ONCE, Effect::NotApplied))
+        let Self { store, slot, tx, .. } = self;
+        let rolled_back = timeout(store.inner().link.patience(), tx.rollback()).await;
+        store.wake(&slot);
+        let failure = match rolled_back {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => Failure::of(error),
+            Err(_) => Failure::no_answer(),
+        };
+        Err(failure.not_applied().into_error(ONCE, Effect::NotApplied))
     }
 }
 

@@ -71,7 +71,21 @@ impl Bench {
 
     /// On another server.
     pub async fn before(server: &'static Server) -> Self {
+        // What is sent is the statements of a call, and nothing before them.
+        Self::with(server, PostgresStoreBuilder::unasked).await
+    }
+
+    /// One that asks its connections as stores do.
+    pub async fn asking() -> Self {
+        Self::with(server(), |builder| builder).await
+    }
+
+    async fn with(
+        server: &'static Server,
+        build: impl FnOnce(PostgresStoreBuilder) -> PostgresStoreBuilder,
+    ) -> Self {
         let (table, builder, offset) = table();
+        let builder = build(builder);
         let clean = builder.clone().connect_lazy(&server.url("postgres")).unwrap();
         clean.ensure_schema().await.unwrap();
         let proxy = Proxy::before(server.socket()).unwrap();

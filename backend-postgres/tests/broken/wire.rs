@@ -30,7 +30,7 @@ async fn a_call_whose_connection_is_cut_at_any_byte_is_made_again_inside_and_ans
 }
 
 async fn heals(deed: Deed, mut random: fastrand::Rng, places: u64) -> u64 {
-    let bench = Bench::open().await;
+    let bench = Bench::asking().await;
     let exchange = bench.measure(deed).await;
     for (direction, bytes) in [(ToServer, exchange.requests), (ToClient, exchange.answers)] {
         let mut at: Vec<u64> = (0..=bytes).collect();
@@ -80,7 +80,7 @@ async fn a_call_whose_every_connection_is_cut_says_by_its_deadline_what_it_may_h
 }
 
 async fn gives_up(deed: Deed, mut random: fastrand::Rng, places: u64) -> u64 {
-    let bench = Bench::open().await;
+    let bench = Bench::asking().await;
     let begin = connected(&bench).await;
     let whole = first_call(&bench, deed).await;
     let directions = [(ToServer, begin.requests, whole.requests), (ToClient, begin.answers, whole.answers)];
@@ -164,7 +164,7 @@ async fn first_call(bench: &Bench, deed: Deed) -> Exchange {
 /// It isn't made again inside when its effect is unknown: sent twice, it could delete more than it was asked to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collection_that_is_cut_deletes_no_more_than_it_was_asked_to() {
-    let bench = Bench::open().await;
+    let bench = Bench::asking().await;
     let (live, token) = (bench.slot(), Token::fresh());
     let grant = granted(&bench.clean(&live, &reserve(token)).await);
     // Three expire and two may go, by a call that is cut after so many bytes.

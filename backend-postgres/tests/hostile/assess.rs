@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use oncekey_postgres::sqlx::postgres::PgPoolOptions;
 use oncekey_postgres::{ClockOffset, IdempotencyAdmin, IdempotencyStore, PostgresStore, Severity};
 use oncekey_testbed::postgres::Server;
 
-use crate::kit::{ask, eventually, fresh_url};
+use crate::kit::{ask, eventually, fresh_url, options, pool};
 
 async fn ids(store: &PostgresStore) -> Vec<(&'static str, Severity)> {
     store.assess().await.unwrap().into_iter().map(|finding| (finding.id, finding.severity)).collect()
@@ -27,8 +28,9 @@ async fn each_setting_that_is_unsafe_is_found_when_it_is_set() {
         server.psql(&format!("ALTER SYSTEM SET {name} = '{value}'")).unwrap();
         server.psql("SELECT pg_reload_conf()").unwrap();
         // A session of its own has its own isolation; an application's hasn't.
-        let theirs = crate::kit::pool(&server.url("postgres"), 1).await;
-        let other = PostgresStore::from_pool(theirs).await.unwrap();
+        let other = options(&server.url("postgres")).options([("statement_timeout", "5s")]);
+        let other = PgPoolOptions::new().max_connections(1).connect_with(other).await.unwrap();
+        let other = PostgresStore::from_pool(other).await.unwrap();
         eventually("the server to have read it", async || match ids(&other).await {
             found if found == [(id, severity)] => Ok(()),
             found => Err(format!("{name}: {found:?}")),
@@ -65,6 +67,18 @@ async fn a_table_that_nobody_vacuums_is_found_and_so_is_a_partition() {
         ask(&url, &off).await;
         assert_eq!(ids(&store).await, [("postgres.table_autovacuum", Severity::Warning)], "{one}");
     }
+}
+
+#[tokio::test]
+async fn a_pool_whose_sessions_may_wait_for_ever_is_found() {
+    let url = fresh_url();
+    let theirs = pool(&url, 1).await;
+    let store = PostgresStore::from_pool(theirs.clone()).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    assert_eq!(ids(&store).await, [("postgres.statement_timeout", Severity::Warning)]);
+    // Each transaction of a pooler's sets its own.
+    let pooled = PostgresStore::builder().transaction_pooler().from_pool(theirs).await.unwrap();
+    assert_eq!(ids(&pooled).await, [("postgres.pooler", Severity::Info)]);
 }
 
 #[tokio::test]

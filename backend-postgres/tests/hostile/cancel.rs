@@ -195,7 +195,7 @@ async fn one_connection(builder: PostgresStoreBuilder) -> (PostgresStore, PgPool
     (store, pool, url)
 }
 
-const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity \
+pub const IN_TRANSACTION: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
 
 async fn nobody_is_left_in_a_transaction(url: &str) {

@@ -1,10 +1,14 @@
 //! T3: many who call for a slot that somebody's open transaction holds, and others beside them.
 
-use oncekey_postgres::sqlx::Connection;
-use oncekey_postgres::{IdempotencyStore, PostgresStore, ReservationOutcome};
+use std::time::Duration;
 
-use crate::kit::{ask, eventually, fresh_url, in_time, request, reserve, slot, works};
+use oncekey_postgres::sqlx::Connection;
+use oncekey_postgres::{ErrorKind, IdempotencyStore, PostgresStore, ReservationOutcome};
+
+use crate::kit::{ask, eventually, fresh_url, in_time, plain, request, reserve, run, slot, works};
 use crate::locks::{insert, patient};
+
+const BRIEF: Duration = Duration::from_millis(200);
 
 /// Sessions of this database that have waited for a lock longer than a batch does.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
@@ -60,5 +64,42 @@ async fn a_crowd_before_locked_slots_holds_up_no_other() {
         let told = in_time("one of the crowd", caller).await.unwrap();
         let known = matches!(told, Ok(ReservationOutcome::Reserved(_) | ReservationOutcome::InFlight(_)));
         assert!(known, "{told:?}");
+    }
+}
+
+/// Sessions of the store that wait for a lock.
+const STUCK: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                     AND wait_event_type = 'Lock' AND application_name = 'oncekey'";
+
+/// CREATE INDEX, VACUUM FULL, ALTER TABLE: the lock of a table comes before any lock timeout that a statement sets.
+#[tokio::test]
+async fn calls_that_gave_up_on_a_locked_table_leave_no_session_behind() {
+    for builder in [PostgresStore::builder(), PostgresStore::builder().transaction_pooler()] {
+        let url = fresh_url();
+        let builder = builder.lock_timeout(BRIEF / 2).statement_deadline(BRIEF).call_deadline(10 * BRIEF);
+        let named = format!("{url}{}application_name=oncekey", if url.contains('?') { '&' } else { '?' });
+        let store = builder.connect(&named).await.unwrap();
+        store.ensure_schema().await.unwrap();
+        let mut holder = plain(&url).await;
+        run(&mut holder, "BEGIN; LOCK TABLE oncekey_slots IN ACCESS EXCLUSIVE MODE").await;
+        let callers: Vec<_> = (0..20)
+            .map(|n| {
+                let store = store.clone();
+                tokio::spawn(async move { reserve(&store, &n.to_string()).await })
+            })
+            .collect();
+        for caller in callers {
+            let error = in_time("a caller", caller).await.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+        }
+        eventually("the sessions to be free, whoever holds the table", async || {
+            match ask(&url, STUCK).await.as_str() {
+                "0" => Ok(()),
+                stuck => Err(format!("{stuck} sessions wait")),
+            }
+        })
+        .await;
+        holder.close().await.unwrap();
+        works(&store, "afterwards").await;
     }
 }

@@ -25,5 +25,7 @@ mod roles;
 mod rows;
 mod schema;
 mod sessions;
+mod silent;
 mod standby;
+mod strays;
 mod suite;
