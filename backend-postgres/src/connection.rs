@@ -133,8 +133,7 @@ const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; \
     SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_bitmapscan = off; \
     SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = 60000";
 
-/// Whether the transaction that this is in began with it.
-const IS_FREE: &str = "SELECT now() = statement_timestamp()";
+const IS_FREE: &str = include_str!("../sql/is_free.sql");
 
 fn says_free(rows: &[PgRow]) -> bool {
     let first = rows.first().and_then(|row| row.try_get_raw(0).ok());
@@ -304,7 +303,7 @@ impl Link {
         // The statement must reach the connection that it was prepared on, which a pooler promises within
         // a transaction alone.
         let timeout = statement_timeout(self.statement_deadline);
-        let begin = format!("{BEGIN_POOLED}; SET LOCAL statement_timeout = {timeout}; {IS_FREE}");
+        let begin = format!("{BEGIN_POOLED}; SET LOCAL statement_timeout = {timeout};\n{IS_FREE}");
         let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(&mut **connection).await;
         if !says_free(&begun.map_err(|error| Failure::of(error).not_applied())?) {
             return Err(Failure::in_transaction());
