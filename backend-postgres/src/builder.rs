@@ -137,7 +137,7 @@ impl PostgresStoreBuilder {
     /// How long a call waits for a row that somebody's open transaction holds, before a reserve answers
     /// InFlight and another call times out (T3); 1 s by default. Keep it far below your leases.
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
-        self.lock_timeout = timeout.min(FOREVER);
+        self.lock_timeout = timeout.min(FOREVER / 2);
         self
     }
 

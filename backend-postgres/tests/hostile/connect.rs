@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use oncekey_postgres::{ErrorKind, IdempotencyStore, PostgresStore, StoreError};
+use oncekey_postgres::{ErrorKind, IdempotencyStore, PostgresStore, ReservationOutcome, StoreError};
 use oncekey_testbed::postgres::Server;
 use oncekey_testbed::proxy::Proxy;
 
-use crate::kit::{fails, in_time, reserve, server, works};
+use crate::kit::{answer, fails, fresh_url, in_time, request, reserve, server, slot, works};
 
 const SECRET: &str = "hunter2-sesame";
 const BRIEF: Duration = Duration::from_millis(600);
@@ -136,4 +136,18 @@ async fn a_server_of_another_kind_is_an_error_by_the_deadline() {
     });
     let url = format!("postgres://app:{SECRET}@{address}/app");
     fails_everywhere(&url, &[ErrorKind::Unavailable, ErrorKind::Timeout], &["can't be reached"]).await;
+}
+
+#[tokio::test]
+async fn deadlines_that_never_come_are_taken_for_long_ones() {
+    let never = Duration::MAX;
+    for builder in [PostgresStore::builder(), PostgresStore::builder().transaction_pooler()] {
+        let builder = builder.statement_deadline(never).lock_timeout(never).call_deadline(never);
+        let store = builder.connect(&fresh_url()).await.unwrap();
+        store.ensure_schema().await.unwrap();
+        works(&store, "a").await;
+        let once = store.once(store.pool().begin().await.unwrap(), &slot("b"), &request()).await.unwrap();
+        let ReservationOutcome::Reserved(once) = once else { panic!("{once:?}") };
+        once.commit(&answer("paid")).await.unwrap();
+    }
 }
