@@ -1,0 +1,2 @@
+-- Whether the transaction that this is in began with it.
+SELECT now() = statement_timestamp()
