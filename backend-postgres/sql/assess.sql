@@ -28,4 +28,7 @@ WHERE (
     )
     AND c.relpersistence <> 'p'
 UNION ALL
+-- Of this role, or of all where it may see them.
+SELECT 'sessions that wait for a standby', count(*)::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'
+UNION ALL
 SELECT 'clock', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint::text

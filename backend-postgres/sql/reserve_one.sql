@@ -15,6 +15,8 @@ WITH fresh AS (
         c.now + ($6::bigint + $7::bigint) * interval '1 microsecond', 0
     FROM (SELECT clock_timestamp() + $8::bigint * interval '1 microsecond' AS now OFFSET 0) AS c
     WHERE (SELECT set_config('lock_timeout', $9::text, true)) IS NOT NULL
+    -- What is there is read, and not waited for: an insert would wait for whoever is changing it.
+    AND NOT EXISTS (SELECT FROM {slots} AS o WHERE o.principal = $1::text AND o.key = $2::text)
     -- R7, T4
     ON CONFLICT (principal, key) DO NOTHING
     -- R10: whoever had to wait for another's row, and found it rolled back, wrote a clock from before the wait.

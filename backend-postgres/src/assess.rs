@@ -122,6 +122,14 @@ pub(crate) async fn findings(
         );
         found.push(Finding::new("postgres.table_unlogged", Severity::Danger, message));
     }
+    if let Some(waiting) = value("sessions that wait for a standby").filter(|count| *count != "0") {
+        let message = format!(
+            "{waiting} sessions wait for a synchronous standby: no timeout ends that, nor does the end of their client, \
+             and each call that is given up leaves one more behind; bring the standby back, or take it out of \
+             synchronous_standby_names"
+        );
+        found.push(Finding::new("postgres.sync_standby", Severity::Danger, message));
+    }
     let server = value("clock").and_then(|micros| micros.parse::<i64>().ok());
     let apart = server.map(|micros| micros.saturating_add(link.offset.micros())).map(|micros| {
         let here = i64::try_from(Clock::system().now().as_micros()).unwrap_or(i64::MAX);

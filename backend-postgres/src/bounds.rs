@@ -30,6 +30,8 @@ pub(crate) struct Bounds {
     pub(crate) herd: Herd,
     /// Statements of single calls at a time, beside the batches.
     pub(crate) singles: Semaphore,
+    /// Of these, such as look whether a locked slot is free again.
+    pub(crate) glances: Semaphore,
     /// Statements at a time that wait for a locked slot as long as a call does.
     pub(crate) patient: Semaphore,
     /// How long a batch waits for one lock.
@@ -43,6 +45,11 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// The lock timeout of a statement that waits for no lock: 0 would be none at all.
+    pub(crate) fn at_once(&self) -> String {
+        millis(Duration::ZERO)
+    }
+
     /// The lock timeout of a batch, as a statement takes it.
     pub(crate) fn briefly(&self) -> String {
         millis(self.batch_lock_timeout)

@@ -25,7 +25,8 @@ const OLDEST: u32 = 140_000;
 /// Connections of an own pool beside those of batches and single calls: for calls that wait for a lock, and for
 /// operators.
 const ASIDE: u32 = 6;
-/// Statements at a time that wait for locked slots; so many of the connections aside may be theirs.
+/// Statements at a time that wait for locked slots; so many of the connections aside may be theirs. Where more slots
+/// are locked, the others are looked at now and then.
 const PATIENT: usize = 4;
 const MOST_PARTITIONS: u32 = 1_024;
 /// A deadline that never comes: the longest that the server has a number of milliseconds for, 24 days.
@@ -315,6 +316,9 @@ impl PostgresStoreBuilder {
         };
         let runners = usize::try_from(self.connections).unwrap_or(usize::MAX);
         let singles = usize::try_from(self.singles).unwrap_or(usize::MAX);
+        // Whoever waits for a lock leaves half of a small pool to the others.
+        let half = usize::try_from(link.pool.options().get_max_connections() / 2).unwrap_or(PATIENT);
+        let patient = PATIENT.min(half);
         let bounds = Arc::new(Bounds {
             batch_rows: self.batch_rows,
             batch_bytes: self.batch_bytes,
@@ -323,7 +327,8 @@ impl PostgresStoreBuilder {
             herd: Herd::new(runners),
             lone: AtomicBool::new(false),
             singles: Semaphore::new(singles),
-            patient: Semaphore::new(PATIENT),
+            glances: Semaphore::new((singles / 2).max(1)),
+            patient: Semaphore::new(patient),
             batch_lock_timeout: self.batch_lock_timeout.min(self.lock_timeout),
             lock_timeout: self.lock_timeout,
             locked: std::sync::Mutex::default(),

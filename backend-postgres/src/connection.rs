@@ -305,7 +305,15 @@ impl Link {
         let timeout = statement_timeout(self.statement_deadline);
         let begin = format!("{BEGIN_POOLED}; SET LOCAL statement_timeout = {timeout};\n{IS_FREE}");
         let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_all(&mut **connection).await;
-        if !says_free(&begun.map_err(|error| Failure::of(error).not_applied())?) {
+        let is_free = match begun {
+            Ok(rows) => says_free(&rows),
+            Err(error) => match Failure::of(error) {
+                // It failed, or can't become what is asked for.
+                stray if matches!(stray.code().as_deref(), Some("25P02" | "25001")) => false,
+                failure => return Err(failure.not_applied()),
+            },
+        };
+        if !is_free {
             return Err(Failure::in_transaction());
         }
         let rows = sql.fetch(connection, arguments, false).await.map_err(|e| Failure::of(e).not_applied())?;

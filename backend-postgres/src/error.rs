@@ -107,12 +107,6 @@ impl Failure {
         Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Retry, Connection::Broken, message)
     }
 
-    /// The lock could not be had, and whoever wants it has waited long enough.
-    pub(crate) fn locked() -> Self {
-        let (kind, next, connection, message) = classify(LOCK_NOT_AVAILABLE, String::new());
-        Self::new(kind, Effect::NotApplied, next, connection, message)
-    }
-
     /// The statement's own deadline passed. The server may apply it yet.
     pub(crate) fn no_answer() -> Self {
         let message = "the server did not answer within the statement's deadline".to_owned();
@@ -207,15 +201,13 @@ impl fmt::Display for Failure {
     }
 }
 
-const LOCK_NOT_AVAILABLE: &str = "55P03";
-
 /// An ERROR of the server by its SQLSTATE. Nothing of its statement was applied.
 fn classify(code: &str, text: String) -> (ErrorKind, Next, Connection, String) {
     use Connection::{Broken, Good};
     match code {
         // Serialization failure, deadlock: under a stricter default isolation than READ COMMITTED.
         "40001" | "40P01" => (ErrorKind::Unavailable, Next::Retry, Good, text),
-        LOCK_NOT_AVAILABLE => {
+        "55P03" => {
             let message = "another transaction held the slot's row until the lock timeout".to_owned();
             (ErrorKind::Timeout, Next::Locked, Good, message)
         }

@@ -22,10 +22,10 @@
 mod aside;
 mod herd;
 mod lone;
+mod progress;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use oncekey_core::{Effect, Slot, StoreError};
@@ -44,6 +44,7 @@ use herd::OnItsWay;
 use lone::Lone;
 
 pub(crate) use herd::Herd;
+pub(crate) use progress::Progress;
 
 struct Call<O: Operation> {
     slot: Slot,
@@ -53,21 +54,26 @@ struct Call<O: Operation> {
     reply: oneshot::Sender<Answer<O>>,
 }
 
-/// And, where others were answered with it, that its caller hasn't run yet.
-type Answer<O> = (Result<<O as Operation>::Said, Refused>, Option<OnItsWay>);
+struct Answer<O: Operation> {
+    said: Result<O::Said, Refused>,
+    /// What is unknown once this is heard, and not a moment sooner: who hears it too late hears of a statement under way.
+    before: Effect,
+    /// Where others were answered with it: that its caller hasn't run yet.
+    _unaware: Option<OnItsWay>,
+}
 
-/// What a caller whose deadline passes has to know: whether a statement of its call is under way, or was and its
-/// outcome is unknown. One for all statements of a call, so that its effect is the worst of all its tries (S7).
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Progress(Arc<AtomicBool>);
-
-impl Progress {
-    pub(crate) fn effect(&self) -> Effect {
-        if self.0.load(Ordering::Acquire) { Effect::Unknown } else { Effect::NotApplied }
+impl<O: Operation> Call<O> {
+    fn answer(self, said: Result<O::Said, StoreError>, before: Effect, unaware: Option<OnItsWay>) {
+        let said = said.map_err(Refused::Failed);
+        let _ = self.reply.send(Answer { said, before, _unaware: unaware });
     }
 
-    pub(crate) fn set(&self, effect: Effect) {
-        self.0.store(effect == Effect::Unknown, Ordering::Release);
+    fn refuse(self, failure: &Failure, operation: &O) {
+        let before = self.progress.effect();
+        let error = failure.to_error(operation.name(), before);
+        let refused =
+            if failure.next == Next::Locked { Refused::Locked(error) } else { Refused::Failed(error) };
+        let _ = self.reply.send(Answer { said: Err(refused), before, _unaware: None });
     }
 }
 
@@ -159,11 +165,14 @@ impl<O: Operation> Lane<O> {
             answer.await
         };
         match timeout_at(deadline, answered).await {
-            Ok(Ok((answer, _unaware))) => answer,
+            Ok(Ok(answer)) => {
+                progress.set(answer.before);
+                answer.said
+            }
             Ok(Err(_)) => Err(Refused::Failed(gone(name, progress.effect()))),
             Err(_) => {
-                let trouble = self.0.bounds.trouble();
-                Err(Refused::Failed(too_late(name, progress.effect(), trouble.as_deref())))
+                let (effect, trouble) = (progress.given_up(), self.0.bounds.trouble());
+                Err(Refused::Failed(too_late(name, effect, trouble.as_deref())))
             }
         }
     }
@@ -207,7 +216,7 @@ impl<O: Operation> Shared<O> {
     /// meanwhile goes alone.
     fn take(self: &Arc<Self>) -> Vec<Call<O>> {
         let mut queue = held(&self.queue);
-        let mut batch: Vec<Call<O>> = Vec::new();
+        let (mut batch, mut aside): (Vec<Call<O>>, Vec<Call<O>>) = Default::default();
         let mut bytes = 0;
         let most = self.bounds.batch_rows.min(self.bounds.herd.share());
         while batch.len() < most {
@@ -221,7 +230,7 @@ impl<O: Operation> Shared<O> {
                 continue;
             }
             if self.bounds.is_locked(&next.slot) {
-                self.aside(next);
+                aside.push(next);
                 continue;
             }
             bytes += weight;
@@ -242,6 +251,9 @@ impl<O: Operation> Shared<O> {
         }
         queue.last = kept.len();
         self.start(queue);
+        for call in aside {
+            self.aside(call);
+        }
         kept
     }
 
@@ -266,10 +278,6 @@ impl<O: Operation> Shared<O> {
             Ok(bound) => bound,
             Err(error) => return Err((unbound(error), Some(connection))),
         };
-        // Whoever waits is to know that the call is on its way.
-        for call in batch {
-            call.progress.set(Effect::Unknown);
-        }
         let (found, connection) = self.link.run(connection, sql, arguments).await?;
         Ok((operation.read(&rows, &found), connection))
     }
@@ -371,8 +379,7 @@ impl<O: Operation> Runner<O> {
         let waiting = std::mem::take(&mut queue.waiting);
         drop(queue);
         for call in waiting {
-            let error = failure.to_error(self.shared.operation.name(), call.progress.effect());
-            let _ = call.reply.send((Err(Refused::Failed(error)), None));
+            call.refuse(failure, &self.shared.operation);
         }
     }
 
@@ -383,7 +390,11 @@ impl<O: Operation> Runner<O> {
         batch: Vec<Call<O>>,
     ) -> Option<PoolConnection<Postgres>> {
         let shared = &self.shared;
-        let before: Vec<Effect> = batch.iter().map(|call| call.progress.effect()).collect();
+        let begun = batch.into_iter().filter_map(|call| Some((call.progress.begin(&call.reply)?, call)));
+        let (before, batch): (Vec<Effect>, Vec<Call<O>>) = begun.unzip();
+        if batch.is_empty() {
+            return Some(connection);
+        }
         let briefly = shared.bounds.briefly();
         let (failure, connection) = match shared.send(connection, &batch, &briefly).await {
             Ok((said, connection)) => {
@@ -393,9 +404,7 @@ impl<O: Operation> Runner<O> {
                 let all = batch.len();
                 let herd: Vec<_> = (0..all).map(|_| (all > 1).then(|| shared.bounds.herd.answer())).collect();
                 for (((call, said), before), unaware) in batch.into_iter().zip(said).zip(before).zip(herd) {
-                    // Answered: what is unknown is what came before this.
-                    call.progress.set(before);
-                    let _ = call.reply.send((said.map_err(Refused::Failed), unaware));
+                    call.answer(said, before, unaware);
                 }
                 return Some(connection);
             }
@@ -427,8 +436,7 @@ impl<O: Operation> Runner<O> {
             }
             Next::Locked | Next::Isolate | Next::Give => {
                 for call in batch {
-                    let error = failure.to_error(shared.operation.name(), call.progress.effect());
-                    let _ = call.reply.send((Err(Refused::Failed(error)), None));
+                    call.refuse(&failure, &shared.operation);
                 }
             }
         }

@@ -198,7 +198,9 @@ impl PostgresStore {
         Self(Arc::new(inner))
     }
 
-    /// The store's connections: its own, or the caller's pool.
+    /// The store's connections: its own, or the caller's pool. Its own have settings for its own statements: few plans
+    /// to choose from, and the [statement deadline](PostgresStoreBuilder::statement_deadline) as their
+    /// `statement_timeout`. For other work of any size have a pool beside it.
     pub fn pool(&self) -> &PgPool {
         &self.0.link.pool
     }

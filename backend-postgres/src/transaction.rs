@@ -1,7 +1,8 @@
 //! In the caller's own transaction (T1 to T5): the answer and the business write, both or neither.
 //!
 //! Each of our statements runs behind a savepoint: what fails leaves the transaction as it was, usable, and
-//! outside a transaction the savepoint itself is refused. The timeouts that it sets are set back.
+//! outside a transaction the savepoint itself is refused. The timeouts that it sets are set back, unless the call is
+//! dropped half-way: then the transaction is good for a rollback alone.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -34,6 +35,8 @@ impl PostgresStore {
     /// at work there. The transaction is at READ COMMITTED (T4); under a stricter isolation a failure that
     /// says so means that the whole transaction is to be made again.
     ///
+    /// After this future was dropped half-way the transaction is to be rolled back.
+    ///
     /// # Errors
     /// [`StoreError`]; the transaction is as it was, and can go on, unless the effect is
     /// [`Unknown`](Effect::Unknown): then the server gave no answer at all, and the transaction is to be rolled back.
@@ -54,7 +57,7 @@ impl PostgresStore {
     /// What was reserved with [`IdempotencyStore`](oncekey_core::IdempotencyStore) is completed here. Stop the
     /// heartbeat before (T4): it would wait for this transaction's row. Callers that wait are woken by
     /// [`wake`](Self::wake), called once the transaction is committed; without it they find the answer at
-    /// their next look.
+    /// their next look. After this future was dropped half-way the transaction is to be rolled back.
     ///
     /// # Errors
     /// [`InTxError`] whenever this call did not store the answer, so that `?` rolls back. After an effect of
@@ -77,7 +80,8 @@ impl PostgresStore {
     /// [`OnceTx`], which only its own [`commit`](OnceTx::commit) commits; any other outcome has rolled it back, or
     /// given its connection up.
     /// A duplicate waits for a transaction that is under way at most the lock timeout, then hears InFlight, or
-    /// the replay.
+    /// the replay. On a connection of the [store's own pool](Self::pool) each statement of the work ends by the
+    /// [statement deadline](crate::PostgresStoreBuilder::statement_deadline).
     ///
     /// ```no_run
     /// # async fn pay(store: oncekey_postgres::PostgresStore, bank: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {

@@ -5,22 +5,32 @@
 //!  slot b: B1              and who has waited for as long as a call does is told what A1 is told
 //! ```
 //!
-//! So a crowd before one locked slot takes one connection, and not all there are; and a line whose slot has not
-//! turned out to be locked, or is free again, never stands behind those that wait for a lock.
+//! So a crowd before one locked slot takes one connection, and not all there are. Where more slots are locked than may
+//! keep a connection each, the others are looked at now and then, by statements that wait for nothing: nobody is told
+//! that his slot is locked by whom it wasn't asked for him.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oncekey_core::{Slot, StoreError};
-use tokio::time::timeout;
+use oncekey_core::Slot;
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
+use tokio::sync::SemaphorePermit;
+use tokio::time::Instant;
 
-use super::{Call, Refused, Shared};
+use super::{Call, Shared};
 use crate::bounds::held;
-use crate::error::{Failure, Next, too_late};
+use crate::error::{Failure, Next};
 use crate::operation::Operation;
 use crate::pause;
+
+/// Calls of one line that are sent one after another on one connection: then it is another line's turn.
+const TURN: usize = 64;
+/// The first pause between two looks at a locked slot; each further one is twice as long, up to the last.
+const FIRST: Duration = Duration::from_millis(10);
+const LAST: Duration = Duration::from_millis(320);
 
 /// A task that sends the calls of one slot one by one. Dropped half-way, with its runtime, it lets them go.
 struct Line<O: Operation> {
@@ -30,12 +40,13 @@ struct Line<O: Operation> {
 }
 
 /// How the statement of a call may wait for its lock.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// As a batch does: on a place that is soon free again.
-    Briefly,
-    /// As long as a call does, on one of the places for that: its slot is locked.
-    Patiently,
+enum Wait<'a> {
+    /// Not at all: its batch failed, for another's sake perhaps, and whoever waits keeps the others' places.
+    Alone,
+    /// Nor where the slot was locked a moment ago: it is looked at whether it still is.
+    Glance,
+    /// As long as a call does, on one of the places for that.
+    Patiently { _place: SemaphorePermit<'a> },
 }
 
 impl<O: Operation> Drop for Line<O> {
@@ -50,51 +61,66 @@ impl<O: Operation> Shared<O> {
     /// Sends it by itself, after those for its slot that came before.
     pub(super) fn aside(self: &Arc<Self>, call: Call<O>) {
         let slot = call.slot.clone();
-        match held(&self.aside).entry(slot.clone()) {
-            Entry::Occupied(mut line) => line.get_mut().push_back(call),
+        let is_first = match held(&self.aside).entry(slot.clone()) {
+            Entry::Occupied(mut line) => {
+                line.get_mut().push_back(call);
+                false
+            }
             Entry::Vacant(place) => {
                 place.insert(VecDeque::from([call]));
-                tokio::spawn(Line { shared: Arc::clone(self), slot, is_over: false }.run());
+                true
             }
+        };
+        if is_first {
+            // Not under the lock: a runtime that is ending drops the task at once.
+            let line = Line { shared: Arc::clone(self), slot, is_over: false };
+            tokio::spawn(line.run());
         }
     }
 }
 
 impl<O: Operation> Line<O> {
     async fn run(mut self) {
-        let (mut wait, mut failures) = (Wait::Briefly, 0);
+        let shared = Arc::clone(&self.shared);
+        let bounds = &shared.bounds;
+        let (mut failures, mut pause) = (0, FIRST);
+        let slot = self.slot.clone();
+        let at_first = || if bounds.is_locked(&slot) { Wait::Glance } else { Wait::Alone };
+        let mut wait = at_first();
         while let Some(call) = self.first() {
-            let batch = [call];
-            let sent = self.send(&batch, wait).await;
-            let [call] = batch;
-            let failure = match sent {
-                Ok(said) => {
-                    let _ = call.reply.send((said.map_err(Refused::Failed), None));
-                    (wait, failures) = (Wait::Briefly, 0);
-                    continue;
-                }
-                Err(failure) => failure,
+            let was_patient = matches!(wait, Wait::Patiently { .. });
+            let Err((call, failure)) = self.turn(call, wait).await else {
+                (wait, failures, pause) = (Wait::Alone, 0, FIRST);
+                continue;
             };
+            wait = at_first();
             match failure.next {
                 Next::Retry => {
-                    self.shared.bounds.failed(&failure);
+                    bounds.failed(&failure);
                     self.put_back(call);
                     pause::after(failures).await;
                     failures += 1;
                 }
-                Next::Locked if wait == Wait::Briefly => {
-                    self.shared.bounds.remember(&self.slot);
-                    self.put_back(call);
-                    wait = Wait::Patiently;
-                }
                 Next::Locked => {
-                    self.shared.bounds.remember(&self.slot);
-                    self.refuse(call, &failure);
-                    while let Some(call) = self.first_that_waited() {
-                        self.refuse(call, &failure);
+                    bounds.remember(&slot);
+                    wait = Wait::Glance;
+                    let rest = self.rest(&call);
+                    if was_patient || rest.is_zero() {
+                        call.refuse(&failure, &shared.operation);
+                        while let Some(call) = self.first_that_waited() {
+                            call.refuse(&failure, &shared.operation);
+                        }
+                    } else {
+                        self.put_back(call);
+                    }
+                    if let Ok(place) = bounds.patient.try_acquire() {
+                        wait = Wait::Patiently { _place: place };
+                    } else {
+                        pause::until(Instant::now() + pause.min(rest)).await;
+                        pause = (2 * pause).min(LAST);
                     }
                 }
-                Next::Isolate | Next::Give => self.refuse(call, &failure),
+                Next::Isolate | Next::Give => call.refuse(&failure, &shared.operation),
             }
         }
     }
@@ -102,6 +128,9 @@ impl<O: Operation> Line<O> {
     /// The first that anybody still waits for. Where there is none, the line is over, under the same lock: a call
     /// that comes a moment later begins one of its own.
     fn first(&mut self) -> Option<Call<O>> {
+        if self.is_over {
+            return None;
+        }
         let mut aside = held(&self.shared.aside);
         let line = aside.get_mut(&self.slot)?;
         while let Some(call) = line.pop_front() {
@@ -128,50 +157,69 @@ impl<O: Operation> Line<O> {
         }
     }
 
-    fn refuse(&self, call: Call<O>, failure: &Failure) {
-        let error = failure.to_error(self.shared.operation.name(), call.progress.effect());
-        let refused =
-            if failure.next == Next::Locked { Refused::Locked(error) } else { Refused::Failed(error) };
-        let _ = call.reply.send((Err(refused), None));
-    }
-
     /// How long a call may wait yet for its lock. What it waited for those before it counts.
     fn rest(&self, call: &Call<O>) -> Duration {
         self.shared.bounds.lock_timeout.saturating_sub(call.since.elapsed())
     }
 
-    /// One statement for one call.
-    async fn send(&self, batch: &[Call<O>; 1], wait: Wait) -> Result<Result<O::Said, StoreError>, Failure> {
-        let (shared, bounds, call) = (&self.shared, &self.shared.bounds, &batch[0]);
-        let (place, lock_timeout) = match wait {
-            Wait::Briefly => (bounds.singles.acquire().await.ok(), bounds.briefly()),
-            Wait::Patiently => {
-                let place = timeout(self.rest(call), bounds.patient.acquire()).await;
-                (place.ok().and_then(Result::ok), bounds.at_most(self.rest(call)))
-            }
+    /// Sends and answers this call, and those behind it, until one fails, or it is another line's turn.
+    async fn turn(&mut self, first: Call<O>, wait: Wait<'_>) -> Result<(), (Call<O>, Failure)> {
+        let shared = Arc::clone(&self.shared);
+        let bounds = &shared.bounds;
+        // Slots that are known to be locked leave places to calls whose batch failed for another's sake.
+        let _glance = match wait {
+            Wait::Glance => bounds.glances.acquire().await.ok(),
+            Wait::Alone | Wait::Patiently { .. } => None,
         };
-        // It was locked when it was tried last, and those who wait for other slots leave no place to wait for it.
-        let _place = place.ok_or_else(Failure::locked)?;
-        let connection = shared
-            .link
-            .connection_while(|so_far| {
-                bounds.failed(so_far);
-                !call.reply.is_closed()
-            })
-            .await?;
-        let before = call.progress.effect();
-        match shared.send(connection, batch, &lock_timeout).await {
-            Ok((mut said, _)) => {
+        let _single = match wait {
+            Wait::Alone | Wait::Glance => bounds.singles.acquire().await.ok(),
+            Wait::Patiently { .. } => None,
+        };
+        let wanted = |so_far: &_| {
+            bounds.failed(so_far);
+            !first.reply.is_closed()
+        };
+        let mut connection = match shared.link.connection_while(wanted).await {
+            Ok(connection) => connection,
+            Err(failure) => return Err((first, failure)),
+        };
+        let mut next = Some(first);
+        for _ in 0..TURN {
+            let Some(call) = next.take().or_else(|| self.first()) else { break };
+            let lock_timeout = match wait {
+                Wait::Alone | Wait::Glance => bounds.at_once(),
+                Wait::Patiently { .. } => bounds.at_most(self.rest(&call)),
+            };
+            connection = self.send(connection, call, &lock_timeout).await?;
+        }
+        Ok(())
+    }
+
+    /// One statement for one call, which it answers; the connection.
+    async fn send(
+        &self,
+        connection: PoolConnection<Postgres>,
+        call: Call<O>,
+        lock_timeout: &str,
+    ) -> Result<PoolConnection<Postgres>, (Call<O>, Failure)> {
+        let (shared, bounds) = (&self.shared, &self.shared.bounds);
+        let Some(before) = call.progress.begin(&call.reply) else { return Ok(connection) };
+        let batch = [call];
+        let sent = shared.send(connection, &batch, lock_timeout).await;
+        let [call] = batch;
+        match sent {
+            Ok((mut said, connection)) => {
                 bounds.went_well();
                 bounds.forget(&self.slot);
-                // Answered: what is unknown is what came before this.
-                call.progress.set(before);
-                let silent = || Err(too_late(shared.operation.name(), before, None));
-                Ok(said.pop().unwrap_or_else(silent))
+                // As many answers as calls.
+                if let Some(said) = said.pop() {
+                    call.answer(said, before, None);
+                }
+                Ok(connection)
             }
             Err((failure, _)) => {
                 call.progress.set(before.max(failure.effect));
-                Err(failure)
+                Err((call, failure))
             }
         }
     }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use oncekey_postgres::sqlx::postgres::PgPoolOptions;
-use oncekey_postgres::{ClockOffset, IdempotencyAdmin, IdempotencyStore, PostgresStore, Severity};
+use oncekey_postgres::{ClockOffset, Effect, IdempotencyAdmin, IdempotencyStore, PostgresStore, Severity};
 use oncekey_testbed::postgres::Server;
 
-use crate::kit::{ask, eventually, fresh_url, options, pool};
+use crate::kit::{ask, eventually, fresh_url, options, pool, reserve};
 
 async fn ids(store: &PostgresStore) -> Vec<(&'static str, Severity)> {
     store.assess().await.unwrap().into_iter().map(|finding| (finding.id, finding.severity)).collect()
@@ -79,6 +79,24 @@ async fn a_pool_whose_sessions_may_wait_for_ever_is_found() {
     // Each transaction of a pooler's sets its own.
     let pooled = PostgresStore::builder().transaction_pooler().from_pool(theirs).await.unwrap();
     assert_eq!(ids(&pooled).await, [("postgres.pooler", Severity::Info)]);
+}
+
+#[tokio::test]
+async fn commits_that_wait_for_a_standby_that_is_not_there_are_found() {
+    let server = Server::start().unwrap();
+    let builder = PostgresStore::builder().call_deadline(Duration::from_millis(500));
+    let store = builder.connect(&server.url("postgres")).await.unwrap();
+    store.ensure_schema().await.unwrap();
+    assert_eq!(ids(&store).await, []);
+    server.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    server.psql("SELECT pg_reload_conf()").unwrap();
+    eventually("a commit to wait", async || match reserve(&store, &fastrand::u64(..).to_string()).await {
+        // It may be there, and nobody has said so.
+        Err(error) if error.effect() == Effect::Unknown => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(ids(&store).await, [("postgres.sync_standby", Severity::Danger)]);
 }
 
 #[tokio::test]

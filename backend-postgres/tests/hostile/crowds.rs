@@ -5,7 +5,7 @@ use std::time::Duration;
 use oncekey_postgres::sqlx::Connection;
 use oncekey_postgres::{ErrorKind, IdempotencyStore, PostgresStore, ReservationOutcome};
 
-use crate::kit::{ask, eventually, fresh_url, in_time, plain, request, reserve, run, slot, works};
+use crate::kit::{answer, ask, eventually, fresh_url, in_time, plain, request, reserve, run, slot, works};
 use crate::locks::{insert, patient};
 
 const BRIEF: Duration = Duration::from_millis(200);
@@ -64,6 +64,50 @@ async fn a_crowd_before_locked_slots_holds_up_no_other() {
         let told = in_time("one of the crowd", caller).await.unwrap();
         let known = matches!(told, Ok(ReservationOutcome::Reserved(_) | ReservationOutcome::InFlight(_)));
         assert!(known, "{told:?}");
+    }
+}
+
+/// More slots are locked than may keep a session waiting each: the others are looked at all the same.
+#[tokio::test]
+async fn who_has_no_place_to_wait_finds_out_that_his_slot_is_free() {
+    let url = fresh_url();
+    let store = patient(&url).await;
+    let keys: Vec<_> = (0..8).map(|n| format!("a{n}")).collect();
+    let holder = insert(&url, &keys).await;
+    let crowd: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let (store, key) = (store.clone(), key.clone());
+            tokio::spawn(async move { reserve(&store, &key).await })
+        })
+        .collect();
+    eventually("all places to be taken by who waits", async || match ask(&url, WAITING).await.as_str() {
+        "4" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+    let theirs = store.pool().begin().await.unwrap();
+    let once = store.once(theirs, &slot("b"), &request()).await.unwrap();
+    let ReservationOutcome::Reserved(once) = once else { panic!("{once:?}") };
+    let duplicates: Vec<_> = (0..3)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { reserve(&store, "b").await })
+        })
+        .collect();
+    // By then they have looked, and found it locked.
+    for n in 0..20 {
+        in_time("a call beside them", works(&store, &format!("c{n}"))).await;
+    }
+    once.commit(&answer("paid")).await.unwrap();
+    for duplicate in duplicates {
+        let replay = in_time("a duplicate", duplicate).await.unwrap();
+        assert!(matches!(replay, Ok(ReservationOutcome::Replay(_))), "{replay:?}");
+    }
+    holder.close().await.unwrap();
+    for caller in crowd {
+        let told = in_time("one of the crowd", caller).await.unwrap();
+        assert!(matches!(told, Ok(ReservationOutcome::Reserved(_))), "{told:?}");
     }
 }
 

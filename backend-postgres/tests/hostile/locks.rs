@@ -195,8 +195,8 @@ async fn a_read_waits_for_no_lock() {
     let store = patient(&url).await;
     works(&store, "done").await;
     granted(reserve(&store, "live").await);
-    let held = ["done", "live"].map(str::to_owned);
-    let holder = hold(&url, &held).await;
+    let mut holder = plain(&url).await;
+    run(&mut holder, "BEGIN; UPDATE oncekey_slots SET expires_at = expires_at + interval '1 day'").await;
     let replay = in_time("a replay", reserve(&store, "done")).await.unwrap();
     assert!(matches!(replay, ReservationOutcome::Replay(_)), "{replay:?}");
     let busy = in_time("a busy slot", reserve(&store, "live")).await.unwrap();
@@ -296,27 +296,57 @@ async fn a_commit_by_the_holder_is_what_waiting_calls_answer_from() {
 }
 
 /// R3, S7. Told that somebody else is at work there, it would wait for itself.
+/// What an open transaction may be doing to the row of "a".
+const CHANGES: [&str; 3] = [
+    "SELECT FROM oncekey_slots WHERE key = 'a' FOR UPDATE",
+    "UPDATE oncekey_slots SET expires_at = expires_at + interval '1 day' WHERE key = 'a'",
+    "DELETE FROM oncekey_slots WHERE key = 'a'",
+];
+
 #[tokio::test]
 async fn a_retry_that_meets_its_own_row_locked_hears_no_in_flight() {
+    for change in CHANGES {
+        for builder in [PostgresStore::builder(), PostgresStore::builder().always_batches()] {
+            let url = fresh_url();
+            let store = builder.lock_timeout(Duration::from_millis(100)).connect(&url).await.unwrap();
+            store.ensure_schema().await.unwrap();
+            let (token, asked) = (Token::fresh(), request());
+            let reserve = async || store.reserve_or_fetch(&slot("a"), token, &asked).await;
+            let grant = granted(reserve().await);
+            let mut holder = plain(&url).await;
+            run(&mut holder, format!("BEGIN; {change}")).await;
+            for round in 0..2 {
+                let error = in_time("a retry", reserve()).await.expect_err(change);
+                let expected = (ErrorKind::Timeout, Effect::NotApplied);
+                assert_eq!((error.kind(), error.effect()), expected, "{change}, round {round}");
+            }
+            // Anybody else waits for it.
+            let busy = in_time("another", self::reserve(&store, "a")).await.unwrap();
+            assert!(matches!(busy, ReservationOutcome::InFlight(_)), "{change}: {busy:?}");
+            holder.close().await.unwrap();
+            eventually("the row to be free", async || match reserve().await {
+                Ok(ReservationOutcome::Reserved(again)) if again == grant => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+        }
+    }
+}
+
+/// T5 by hand: the holder asks again while his COMMIT may be on its way.
+#[tokio::test]
+async fn a_retry_beside_its_own_open_completion_hears_no_in_flight() {
     let url = fresh_url();
     let store = impatient(&url).await;
     let (token, asked) = (Token::fresh(), request());
-    let reserve = async || store.reserve_or_fetch(&slot("a"), token, &asked).await;
-    let grant = granted(reserve().await);
-    let holder = hold(&url, &["a".to_owned()]).await;
-    for round in 0..2 {
-        let error = in_time("a retry", reserve()).await.unwrap_err();
-        assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::NotApplied), "round {round}");
-    }
-    // Anybody else waits for it.
-    let busy = in_time("another", self::reserve(&store, "a")).await.unwrap();
-    assert!(matches!(busy, ReservationOutcome::InFlight(_)), "{busy:?}");
-    holder.close().await.unwrap();
-    eventually("the row to be free", async || match reserve().await {
-        Ok(ReservationOutcome::Reserved(again)) if again == grant => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    let grant = granted(store.reserve_or_fetch(&slot("a"), token, &asked).await);
+    let mut tx = store.pool().begin().await.unwrap();
+    store.complete_in(&mut tx, &slot("a"), &grant, &answer("paid")).await.unwrap();
+    let error = in_time("a retry", store.reserve_or_fetch(&slot("a"), token, &asked)).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::NotApplied), "{error}");
+    tx.commit().await.unwrap();
+    let replay = store.reserve_or_fetch(&slot("a"), token, &asked).await.unwrap();
+    assert!(matches!(replay, ReservationOutcome::Replay(_)), "{replay:?}");
 }
 
 /// R10. An insert has read its clock before it waits for another of its key.

@@ -15,6 +15,8 @@ mod assess;
 mod cancel;
 mod connect;
 mod crowds;
+mod effects;
+mod ended;
 mod judged_anew;
 mod kit;
 mod locks;

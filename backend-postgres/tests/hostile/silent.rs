@@ -131,7 +131,8 @@ async fn a_rollback_waits_for_a_silent_server_no_longer_than_a_statement() {
 #[tokio::test]
 async fn a_reserve_that_wrote_and_could_not_look_again_has_an_unknown_effect() {
     let url = server().url(&database());
-    let theirs = pool(&url, 1).await;
+    // One of two may wait for a lock.
+    let theirs = pool(&url, 2).await;
     let long = Duration::from_secs(30);
     let builder = PostgresStore::builder().lock_timeout(long).statement_deadline(2 * long);
     let store = builder.call_deadline(Duration::from_secs(3)).from_pool(theirs.clone()).await.unwrap();
@@ -148,6 +149,7 @@ async fn a_reserve_that_wrote_and_could_not_look_again_has_an_unknown_effect() {
         other => Err(other.to_owned()),
     })
     .await;
+    let other = theirs.acquire().await.unwrap();
     // The next to have the connection.
     let taking = tokio::spawn(async move { theirs.acquire().await.unwrap() });
     tokio::task::yield_now().await;
@@ -155,6 +157,6 @@ async fn a_reserve_that_wrote_and_could_not_look_again_has_an_unknown_effect() {
     let taken = in_time("the connection", taking).await.unwrap();
     let error = in_time("the reserve", reserving).await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::Unknown), "{error}");
-    drop(taken);
+    drop((taken, other));
     assert_eq!(ask(&url, "SELECT state FROM oncekey_slots WHERE key = 'a'").await, "pending");
 }

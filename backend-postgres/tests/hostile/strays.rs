@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 
 use oncekey_postgres::sqlx::postgres::PgPool;
+use oncekey_postgres::sqlx::raw_sql;
 use oncekey_postgres::{IdempotencyStore, PostgresStore, ReleaseOutcome};
 
 use crate::cancel::IN_TRANSACTION;
@@ -61,5 +62,22 @@ async fn on_a_pool_whose_begin_was_dropped_half_way_what_is_acknowledged_is_comm
         let store = builder.from_pool(theirs.clone()).await.unwrap();
         store.ensure_schema().await.unwrap();
         keeps_its_word(&store, &theirs, &url).await;
+    }
+}
+
+/// A stray may have failed, or have an isolation of its own.
+#[tokio::test]
+async fn a_stray_of_any_kind_is_closed() {
+    for begin in ["BEGIN; SELECT 1 / 0", "BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT 1"] {
+        for builder in [PostgresStore::builder(), PostgresStore::builder().transaction_pooler()] {
+            let url = fresh_url();
+            let theirs = pool(&url, 1).await;
+            let store = builder.from_pool(theirs.clone()).await.unwrap();
+            store.ensure_schema().await.unwrap();
+            let mut taken = theirs.acquire().await.unwrap();
+            let _ = raw_sql(begin).execute(&mut *taken).await;
+            drop(taken);
+            in_time(begin, works(&store, "a")).await;
+        }
     }
 }
