@@ -35,6 +35,7 @@ mod shared;
 mod stream;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl Proxy {
     /// The port can't be listened on again, after [`Proxy::refuse`].
     pub fn pass(&self) -> Result<(), Error> {
         self.shared.change(|plan| {
-            (plan.delay, plan.hold, plan.hold_after) = Default::default();
+            (plan.delay, plan.rate, plan.hold, plan.hold_after) = Default::default();
             (plan.cut, plan.cut_each, plan.refusing) = (None, None, false);
         });
         self.wait_listening(true)
@@ -101,6 +102,11 @@ impl Proxy {
     /// Passes each byte on this much later than it came, in order.
     pub fn delay(&self, direction: Direction, by: Duration) {
         self.shared.change(|plan| plan.delay[direction.at()] = by);
+    }
+
+    /// Passes so many bytes a second of this direction, over all connections together.
+    pub fn slow(&self, direction: Direction, bytes_a_second: NonZeroU64) {
+        self.shared.change(|plan| plan.rate[direction.at()] = Some(bytes_a_second));
     }
 
     /// Holds what comes from now on: it is read, and not passed on until [`Proxy::pass`]. The end of a

@@ -4,6 +4,7 @@
 //! rule's order in time is the order of the lock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,10 @@ pub(super) struct Cut {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) delay: [Duration; 2],
+    /// Bytes a second, over all connections; none is as fast as can be.
+    pub(super) rate: [Option<NonZeroU64>; 2],
+    /// When what passed at that rate has passed.
+    pub(super) clear_at: [Option<Instant>; 2],
     pub(super) hold: [bool; 2],
     /// How much passes before `hold`, counted from when it was set, over all connections.
     pub(super) hold_after: [Option<u64>; 2],
@@ -132,6 +137,8 @@ impl Plan {
             return if lane.finished { Step::Finish } else { Step::Wait(None) };
         };
         let due = *arrived + self.delay[direction.at()];
+        let rate = self.rate[direction.at()];
+        let due = due.max(self.clear_at[direction.at()].filter(|_| rate.is_some()).unwrap_or(due));
         if due > now {
             return Step::Wait(Some(due));
         }
@@ -156,6 +163,10 @@ impl Plan {
         }
         if let Some(room) = room {
             self.hold_after[direction.at()] = Some(room - passes as u64);
+        }
+        if let Some(rate) = rate {
+            let takes = Duration::from_secs(passes as u64) / u32::try_from(rate.get()).unwrap_or(u32::MAX);
+            self.clear_at[direction.at()] = Some(now + takes);
         }
         lane.forwarded += passes as u64;
         lane.writing = true;
@@ -289,6 +300,17 @@ mod tests {
             let (after, _) = written(&mut plan);
             assert_eq!(after.concat(), "abcde"[n as usize..]);
         }
+    }
+
+    #[test]
+    fn of_a_slow_direction_the_next_piece_is_due_when_the_last_has_passed() {
+        let mut plan = with(&["abc", "d"]);
+        plan.rate[ToClient.at()] = NonZeroU64::new(2);
+        let now = plan.links[&0].lanes[1].queue[1].0;
+        assert_eq!(plan.step(0, ToClient, now), Step::Write(b"abc".to_vec(), None));
+        let due = now + Duration::from_millis(1_500);
+        assert_eq!(plan.step(0, ToClient, now), Step::Wait(Some(due)));
+        assert_eq!(plan.step(0, ToClient, due), Step::Write(b"d".to_vec(), None));
     }
 
     #[test]

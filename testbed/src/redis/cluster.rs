@@ -37,6 +37,19 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// A cluster of one, which has met nobody: it doesn't know its own address, and says "" of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub fn alone() -> Result<Self, Error> {
+        let server = Server::builder().in_cluster().start()?;
+        server.cli(["cluster", "addslotsrange", "0", &(SLOTS - 1).to_string()])?;
+        let cluster = Self { servers: vec![server] };
+        cluster.agrees()?;
+        Ok(cluster)
+    }
+
     fn addresses(&self) -> impl Iterator<Item = String> {
         self.servers.iter().filter_map(Server::tcp_address).map(|address| address.to_string())
     }

@@ -1,5 +1,6 @@
 //! A master and a replica, and three sentinels that watch them.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,6 +33,7 @@ struct Sentinel {
     leash: Leash,
     at: SocketAddr,
     cli: PathBuf,
+    password: Option<String>,
 }
 
 impl Watched {
@@ -41,12 +43,25 @@ impl Watched {
     ///
     /// As [`Builder::start`](super::Builder::start); or the sentinels don't find each other.
     pub fn start() -> Result<Self, Error> {
+        Self::with(None)
+    }
+
+    /// The same, with sentinels that ask for this password. It has neither spaces nor quotes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watched::start`].
+    pub fn guarded(password: &str) -> Result<Self, Error> {
+        Self::with(Some(password))
+    }
+
+    fn with(password: Option<&str>) -> Result<Self, Error> {
         let master = Server::builder().tcp().start()?;
         let replica = Server::builder().tcp().replica_of(&master).start()?;
         let at = master
             .tcp_address()
             .ok_or_else(|| Error::new("a server that was started by TCP has an address"))?;
-        let sentinels: Result<Vec<_>, _> = (0..SENTINELS).map(|_| Sentinel::start(at)).collect();
+        let sentinels: Result<Vec<_>, _> = (0..SENTINELS).map(|_| Sentinel::start(at, password)).collect();
         let watched = Self { servers: [master, replica], sentinels: sentinels? };
         watched.agrees()?;
         Ok(watched)
@@ -125,21 +140,25 @@ impl Watched {
 }
 
 impl Sentinel {
-    fn start(master: SocketAddr) -> Result<Self, Error> {
+    fn start(master: SocketAddr, password: Option<&str>) -> Result<Self, Error> {
         let binaries = Binaries::of("redis-server");
         let (program, cli) = (binaries.find("redis-server")?, binaries.find("redis-cli")?);
         let user = User::find()?;
         let folder = folder::create("oncekey-sentinel-", None, user)?;
         let leash = Leash::new(folder, user, "KILL", &program, &["sentinel.conf", "--sentinel"])?;
-        let mut sentinel = Self { leash, at: master, cli };
+        let password = password.map(str::to_owned);
+        let mut sentinel = Self { leash, at: master, cli, password };
         port::with_free(true, |free| {
             let port = free.unwrap_or_default();
-            let text = format!(
+            let mut text = format!(
                 "bind 127.0.0.1\nport {port}\ndir .\nsentinel monitor {NAME} {} {} {QUORUM}\n\
                  sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 5000\n",
                 master.ip(),
                 master.port()
             );
+            if let Some(password) = &sentinel.password {
+                let _ = writeln!(text, "requirepass {password}\nsentinel sentinel-pass {password}");
+            }
             folder::write(&sentinel.leash.folder().join("sentinel.conf"), &text, user)?;
             sentinel.at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             sentinel.leash.start()?;
@@ -158,7 +177,11 @@ impl Sentinel {
     fn cli(&self, command: &[&str]) -> Result<String, Error> {
         let mut cli = Command::new(&self.cli);
         let port = self.at.port().to_string();
-        cli.env_remove("REDISCLI_AUTH").args(["-p", &port, "-e", "--raw"]).args(command);
+        match &self.password {
+            Some(password) => cli.env("REDISCLI_AUTH", password),
+            None => cli.env_remove("REDISCLI_AUTH"),
+        };
+        cli.args(["-p", &port, "-e", "--raw"]).args(command);
         run::output(&mut cli)
     }
 }
