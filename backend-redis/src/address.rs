@@ -3,13 +3,15 @@
 use oncekey_core::InvalidInput;
 use redis::{ConnectionAddr, IntoConnectionInfo, ProtocolVersion};
 
+use crate::source::tcp;
+
 /// Where the records are.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
     /// One server, by TCP, TLS or a socket.
     Single(Box<redis::Client>),
     /// Whichever server these sentinels call the master of this name.
-    Sentinel { sentinels: Vec<(String, u16)>, master: String, login: Login },
+    Sentinel { sentinels: Vec<(String, u16)>, master: String, login: Login, own: Own },
     /// The cluster that these belong to.
     Cluster { nodes: Vec<(String, u16)>, login: Login },
 }
@@ -24,6 +26,19 @@ pub(crate) struct Login {
     pub(crate) resp3: bool,
 }
 
+/// How to introduce oneself to the sentinels themselves, where they ask.
+#[derive(Clone, Default)]
+pub(crate) struct Own {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<String>,
+}
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Own").finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Login")
@@ -34,7 +49,7 @@ impl std::fmt::Debug for Login {
 }
 
 const FORMS: &str = "redis://[user:password@]host:port/database, rediss://.., redis+unix:///path, \
-    redis+sentinel://host:port,host:port/master, or redis+cluster://host:port,host:port";
+    redis+sentinel://host:port,host:port/master?sentinel_password=.., or redis+cluster://host:port,host:port";
 
 impl Address {
     /// What is wrong with a URL is said without repeating it: it may hold a password.
@@ -43,8 +58,8 @@ impl Address {
         let (scheme, rest) = url.split_once("://").ok_or_else(|| invalid("this is no URL"))?;
         match scheme {
             "redis" | "rediss" | "valkey" | "valkeys" | "redis+unix" | "valkey+unix" | "unix" => {
-                let client = url.into_connection_info().and_then(redis::Client::open);
-                client
+                let info = url.into_connection_info().map(|info| info.set_tcp_settings(tcp()));
+                info.and_then(redis::Client::open)
                     .map(|client| Self::Single(Box::new(client)))
                     .map_err(|_| invalid("this URL can't be read"))
             }
@@ -55,6 +70,9 @@ impl Address {
                     if !several.path.is_empty() {
                         return Err(invalid("a cluster has one database, and no master to name"));
                     }
+                    if several.own.user.is_some() || several.own.password.is_some() {
+                        return Err(invalid("a cluster has no sentinels"));
+                    }
                     return Ok(Self::Cluster { nodes: several.hosts, login });
                 }
                 let (master, database) = several.path.split_once('/').unwrap_or((&several.path, "0"));
@@ -64,7 +82,12 @@ impl Address {
                 let database =
                     database.parse().map_err(|_| invalid("a database is a number, and this one is none"))?;
                 let login = Login { database, ..login };
-                Ok(Self::Sentinel { sentinels: several.hosts, master: master.to_owned(), login })
+                Ok(Self::Sentinel {
+                    sentinels: several.hosts,
+                    master: master.to_owned(),
+                    login,
+                    own: several.own,
+                })
             }
             _ => Err(invalid("this URL's scheme is none of these")),
         }
@@ -76,16 +99,19 @@ struct Several {
     hosts: Vec<(String, u16)>,
     path: String,
     login: Login,
+    own: Own,
 }
 
 impl Several {
     fn parse(rest: &str) -> Option<Self> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut login = Login::default();
+        let (mut login, mut own) = (Login::default(), Own::default());
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=')? {
                 ("protocol", "resp3") => login.resp3 = true,
                 ("protocol", "resp2") => {}
+                ("sentinel_user", user) => own.user = Some(decode(user)?),
+                ("sentinel_password", password) => own.password = Some(decode(password)?),
                 _ => return None,
             }
         }
@@ -100,7 +126,7 @@ impl Several {
             }
         };
         let hosts: Option<Vec<_>> = hosts.split(',').map(host).collect();
-        Some(Self { hosts: hosts?, path: decode(path)?, login })
+        Some(Self { hosts: hosts?, path: decode(path)?, login, own })
     }
 }
 
@@ -149,12 +175,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_url_is_understood() {
-        let Address::Sentinel { sentinels, master, login } =
-            Address::parse("redis+sentinel://a%40b:p%3Aw@h1:26379,[::1]:26380/mymaster/3?protocol=resp3")
-                .unwrap()
-        else {
+        let url = "redis+sentinel://a%40b:p%3Aw@h1:26379,[::1]:26380/mymaster/3?protocol=resp3\
+            &sentinel_user=s&sentinel_password=p%26";
+        let Address::Sentinel { sentinels, master, login, own } = Address::parse(url).unwrap() else {
             panic!("another kind");
         };
+        assert_eq!((own.user.as_deref(), own.password.as_deref()), (Some("s"), Some("p&")));
         assert_eq!(sentinels, [("h1".to_owned(), 26379), ("::1".to_owned(), 26380)]);
         assert_eq!((&*master, login.database, login.tls, login.resp3), ("mymaster", 3, false, true));
         assert_eq!((login.user.as_deref(), login.password.as_deref()), (Some("a@b"), Some("p:w")));
@@ -164,7 +190,8 @@ mod tests {
         };
         assert_eq!((nodes.len(), login.tls, login.password.as_deref()), (2, true, Some("secret")));
         for url in ["redis://h", "rediss://h:1/2", "redis+unix:///a/b.sock", "redis://h?protocol=resp3"] {
-            assert!(matches!(Address::parse(url), Ok(Address::Single(_))), "{url}");
+            let Ok(Address::Single(client)) = Address::parse(url) else { panic!("{url}") };
+            assert!(client.get_connection_info().tcp_settings().nodelay(), "{url}");
         }
     }
 
@@ -179,6 +206,8 @@ mod tests {
             "redis+cluster://u:secret@h:1/0",
             "redis+cluster://u:secret@h",
             "redis+cluster://u:secret@h:1?secret=1",
+            "redis+cluster://h:1?sentinel_password=secret",
+            "redis+sentinel://h:1/m?sentinel_password=sec%ret",
             "redis+cluster://u:sec%ret@h:1",
         ] {
             let told = Address::parse(url).unwrap_err().to_string();

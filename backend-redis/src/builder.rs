@@ -57,6 +57,8 @@ pub(crate) struct Wait {
 const NAME: &str = "connect";
 /// So that a time in microseconds stays exact in a script's doubles.
 const LINGER_MOST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// So that it can be added to a time, and be said in a server's milliseconds.
+const DEADLINE_MOST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl Default for RedisStoreBuilder {
     fn default() -> Self {
@@ -90,9 +92,14 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// How long a call is tried, through lost connections and servers that start again; 10 s by default.
+    /// How long a call is tried, through lost connections and servers that start again; 10 s by default, at most ten
+    /// years.
+    ///
+    /// A connection that owes answers and says nothing for 2 s counts as lost, and is made anew: or for longer, by a
+    /// second for each MiB that was sent on it and isn't answered, and while answers were seen to take long. A deadline
+    /// that is shorter ends the call and not the connection.
     pub fn call_deadline(mut self, deadline: Duration) -> Self {
-        self.call_deadline = deadline;
+        self.call_deadline = deadline.min(DEADLINE_MOST);
         self
     }
 
@@ -104,16 +111,22 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// A write is acknowledged once so many replicas have it in memory, and is an error of unknown effect if they
-    /// don't within the time. It narrows what a failover can lose, and can't close it: the replica that is promoted
-    /// may be another.
+    /// A write is acknowledged once so many replicas have it in memory. If they don't `within` that time it is tried again,
+    /// and at the call's deadline, which has to be longer, it is an error
+    /// ([`Unavailable`](oncekey_core::ErrorKind::Unavailable)) of unknown effect: written, on fewer machines. It narrows
+    /// what a failover can lose, and can't close it: the replica that is promoted may be another.
+    ///
+    /// A server that waits does nothing else for the connection that asked. So these writes go by connections of their
+    /// own, which are made as they are needed: 32 at most, and in a cluster 8 to each server. More writes at once wait for
+    /// their turn. What only reads isn't held up.
     pub fn wait_for_replicas(mut self, replicas: u32, within: Duration) -> Self {
         self.wait = Some(Wait { local: false, replicas, on_disk: false, within });
         self
     }
 
-    /// A write is acknowledged once it is on the disk of the server itself and of so many replicas. Needs Redis 7.2,
-    /// and an append-only file.
+    /// A write is acknowledged once it is on the disk of the server itself and of so many replicas, 0 or more; else as
+    /// [`wait_for_replicas`](Self::wait_for_replicas). Needs Redis 7.2 and an append-only file: a server that can't wait
+    /// writes, and then it is an error ([`Unsupported`](oncekey_core::ErrorKind::Unsupported)) of unknown effect.
     pub fn wait_for_disks(mut self, replicas: u32, within: Duration) -> Self {
         self.wait = Some(Wait { local: true, replicas, on_disk: true, within });
         self
@@ -155,6 +168,9 @@ impl RedisStoreBuilder {
     /// redis+sentinel://host:port,host:port/master     redis+cluster://host:port,host:port
     /// ```
     ///
+    /// User and password are the servers' own, in each of these. Those of the sentinels themselves, where they ask for any,
+    /// come last, percent-encoded: `redis+sentinel://../master?sentinel_user=..&sentinel_password=..`.
+    ///
     /// # Errors
     /// [`InvalidInput`](oncekey_core::ErrorKind::InvalidInput) for a URL or a setting that can't be meant,
     /// [`Unsupported`](oncekey_core::ErrorKind::Unsupported) for a server that may evict, and whatever keeps the
@@ -172,8 +188,9 @@ impl RedisStoreBuilder {
     /// [`InvalidInput`](oncekey_core::ErrorKind::InvalidInput) for a URL or a setting that can't be meant.
     pub fn connect_lazy(self, url: &str) -> Result<RedisStore, StoreError> {
         let address = self.check().and_then(|()| Address::parse(url)).map_err(|e| e.in_operation(NAME))?;
-        let link = Link::new(address, self.may_evict, self.connections)
-            .map_err(|failure| failure.into_error(NAME, oncekey_core::Effect::NotApplied))?;
+        let link =
+            Link::new(address, self.wait.as_ref().map(|wait| wait.within), self.may_evict, self.connections)
+                .map_err(|failure| failure.into_error(NAME, oncekey_core::Effect::NotApplied))?;
         let settings = Settings {
             prefix: self.prefix,
             limits: self.limits,

@@ -9,7 +9,7 @@ use crate::error::{Failure, Next};
 use crate::link::Node;
 use crate::pause;
 use crate::script::Script;
-use crate::store::{Inner, TRY};
+use crate::store::Inner;
 
 /// Adds the arguments of a script.
 pub(crate) type Arguments<'a> = &'a (dyn Fn(&mut Cmd) + Send + Sync);
@@ -88,12 +88,12 @@ impl Inner {
         arguments: Arguments<'_>,
     ) -> Result<Value, Ended> {
         let (mut failures, mut last) = (0, None);
-        let mut in_full = false;
+        // A server that doesn't know the digest would wait all the same, for nothing, and answer only then.
+        let mut in_full = call.writes && self.settings.wait.is_some();
         loop {
             let mut cmd = if in_full { script.in_full(key) } else { script.on(key) };
             arguments(&mut cmd);
-            let until = call.deadline.min(Instant::now() + TRY);
-            let failure = match self.send(call, &cmd, until).await {
+            let failure = match self.send(call, &cmd).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -124,8 +124,8 @@ impl Inner {
     pub(crate) async fn ask(&self, call: &Call, node: Option<&Node>, cmd: &Cmd) -> Result<Value, StoreError> {
         let (mut failures, mut last) = (0, None);
         loop {
-            let until = call.deadline.min(Instant::now() + TRY);
-            let failure: Failure = match self.link.send_to(node.unwrap_or(&Node::Only), cmd, until).await {
+            let sent = self.link.send_to(node.unwrap_or(&Node::Only), cmd, call.deadline).await;
+            let failure: Failure = match sent {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
@@ -142,10 +142,10 @@ impl Inner {
         }
     }
 
-    async fn send(&self, call: &Call, cmd: &Cmd, until: Instant) -> Result<Value, Failure> {
+    async fn send(&self, call: &Call, cmd: &Cmd) -> Result<Value, Failure> {
         let wait = match &self.settings.wait {
             Some(wait) if call.writes => wait,
-            _ => return self.link.send(cmd, until).await,
+            _ => return self.link.send(cmd, call.deadline).await,
         };
         // Never 0, by which the server means for ever.
         let within = u64::try_from(wait.within.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -155,7 +155,7 @@ impl Inner {
         } else {
             then.arg("WAIT").arg(wait.replicas).arg(within);
         }
-        let [said, waited] = self.link.send_both(cmd, &then, until).await?;
+        let [said, waited] = self.link.send_both(cmd, &then, call.deadline).await?;
         wait.check(waited)?;
         Ok(said)
     }

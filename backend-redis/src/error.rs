@@ -5,7 +5,7 @@ use oncekey_core::{Effect, ErrorKind, StoreError};
 use redis::RedisError;
 
 /// A failed try of a command.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
     pub(crate) effect: Effect,
@@ -77,11 +77,16 @@ impl Failure {
         Self::new(ErrorKind::Timeout, Effect::NotApplied, Next::Retry, message)
     }
 
+    /// As many writes wait for others as may.
+    pub(crate) fn no_turn() -> Self {
+        let message = "too many writes wait for replicas or disks, and this one's turn did not come in time";
+        Self::new(ErrorKind::Timeout, Effect::NotApplied, Next::Retry, message)
+    }
+
     /// This; or the one before it, where this says no more than that the time was over.
     pub(crate) fn unless_late(self, before: Option<Self>) -> Self {
-        let is_late = self.kind == ErrorKind::Timeout && self.effect == Effect::NotApplied;
         match before {
-            Some(before) if is_late => before,
+            Some(before) if self.kind == ErrorKind::Timeout => before,
             _ => self,
         }
     }
@@ -89,7 +94,7 @@ impl Failure {
     /// The server may do it yet.
     pub(crate) fn no_answer() -> Self {
         let message = "the server did not answer in time";
-        Self::new(ErrorKind::Timeout, Effect::Unknown, Next::Retry, message).broken()
+        Self::new(ErrorKind::Timeout, Effect::Unknown, Next::Retry, message)
     }
 
     /// It was written, and is on fewer machines than was asked for.

@@ -25,8 +25,6 @@ use crate::settled::Settled;
 use crate::value::{self, Stored, own, span};
 use crate::wake::Wake;
 
-/// How long one try waits for its answer, of the call's deadline: a connection may be dead without a word.
-pub(crate) const TRY: Duration = Duration::from_secs(2);
 /// How often a reserve asks again whose answer came when its lease was over.
 const RESERVE_TRIES: u32 = 3;
 
@@ -231,9 +229,8 @@ impl RedisStore {
         }
         let mut get = Cmd::with_capacity(2, key.text.len() + 5);
         get.arg("GETEX").arg(&key.text);
-        let until = call.deadline.min(Instant::now() + TRY);
         // Whatever fails here, the script will say it better.
-        if let Ok(Value::BulkString(bytes)) = inner.link.send(&get, until).await
+        if let Ok(Value::BulkString(bytes)) = inner.link.send(&get, call.deadline).await
             && value::ends_with_key(&bytes)
             && let Ok(Stored { record: Record::Completed(completed), .. }) =
                 value::read(&Bytes::from(bytes), true)

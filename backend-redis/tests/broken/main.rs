@@ -13,8 +13,10 @@
 
 mod bench;
 mod cluster;
+mod copies;
 mod full;
 mod killed;
 mod mishaps;
 mod sentinel;
+mod slow;
 mod wire;

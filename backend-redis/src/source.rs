@@ -1,0 +1,221 @@
+//! [`Source`]: how each kind of deployment is connected to, and [`Connection`], what is asked on one.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::address::{Address, Login, Own};
+use crate::error::Failure;
+
+/// How long a server may take to be connected to.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long one of a cluster's may: all are connected to together, and one that hangs is done without.
+const CONNECT_IN_CLUSTER: Duration = Duration::from_millis(500);
+
+/// How long the driver waits for one of a cluster's servers: longer than a connection is kept that says nothing, which
+/// is what ends a try. It is for the driver's own questions.
+const DRIVER: Duration = Duration::from_secs(30);
+
+pub(crate) enum Source {
+    Single(Box<Client>),
+    Sentinel(AsyncMutex<SentinelClient>),
+    Cluster { client: ClusterClient, nodes: Vec<(String, u16)>, login: Login },
+}
+
+#[derive(Clone)]
+pub(crate) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// One of the servers.
+#[derive(Clone, Debug)]
+pub(crate) enum Node {
+    Only,
+    At { host: String, port: u16 },
+}
+
+/// What is asked.
+pub(crate) enum Ask<'a> {
+    /// Of the server that has the command's key.
+    One(&'a Cmd),
+    /// Of the same, one right behind the other; answered as an array.
+    Two(&'a Cmd, &'a Cmd),
+    /// Of one of a cluster's servers.
+    Of(&'a str, u16, &'a Cmd),
+}
+
+impl Ask<'_> {
+    /// What is sent, in bytes, more or less.
+    pub(crate) fn bytes(&self) -> u64 {
+        let (Self::One(cmd) | Self::Two(cmd, _) | Self::Of(_, _, cmd)) = self;
+        let length = |arg| match arg {
+            redis::Arg::Simple(bytes) => <[u8]>::len(bytes) as u64,
+            _ => 0,
+        };
+        cmd.args_iter().map(length).sum()
+    }
+}
+
+impl Source {
+    /// `within` is what a write waits for others at most.
+    pub(crate) fn new(address: Address, within: Duration) -> Result<Self, RedisError> {
+        // The driver leaves the choice to whoever is first, and it may be made once.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Ok(match address {
+            Address::Single(client) => Self::Single(client),
+            Address::Sentinel { sentinels, master, login, own } => {
+                Self::Sentinel(AsyncMutex::new(sentinel(&sentinels, &master, &login, &own)?))
+            }
+            Address::Cluster { nodes, login } => {
+                let client = cluster(&nodes, &login, DRIVER.saturating_add(within))?;
+                Self::Cluster { client, nodes, login }
+            }
+        })
+    }
+
+    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+        // Each call has a deadline of its own.
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let connected = match self {
+            Self::Single(client) => {
+                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+            }
+            Self::Sentinel(client) => {
+                let mut client = client.lock().await;
+                client.get_async_connection_with_config(&config).await.map(Connection::One)
+            }
+            Self::Cluster { client, .. } => client.get_async_connection().await.map(Connection::Cluster),
+        };
+        connected.map_err(Failure::no_connection)
+    }
+
+    /// A connection to hear what is published: of a cluster's any server will do.
+    pub(crate) async fn listener(&self) -> RedisResult<PubSub> {
+        match self {
+            Self::Single(client) => client.get_async_pubsub().await,
+            Self::Sentinel(client) => client.lock().await.async_get_client().await?.get_async_pubsub().await,
+            Self::Cluster { nodes, login, .. } => {
+                let mut last = None;
+                for (host, port) in nodes {
+                    let heard = match Client::open(info(login, host, *port)) {
+                        Ok(client) => client.get_async_pubsub().await,
+                        Err(error) => Err(error),
+                    };
+                    match heard {
+                        Ok(heard) => return Ok(heard),
+                        Err(error) => last = Some(error),
+                    }
+                }
+                Err(last.unwrap_or_else(|| (redis::ErrorKind::Client, "a cluster of no servers").into()))
+            }
+        }
+    }
+}
+
+impl Connection {
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self, Self::Cluster(_))
+    }
+
+    pub(crate) async fn say(&self, ask: &Ask<'_>) -> RedisResult<Value> {
+        match (self.clone(), ask) {
+            (Self::One(mut one), Ask::One(cmd) | Ask::Of(_, _, cmd)) => one.send_packed_command(cmd).await,
+            (Self::Cluster(mut cluster), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
+            (Self::One(mut one), Ask::Two(first, then)) => {
+                one.send_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
+            }
+            // The driver sends both by the first one's key, on one connection, and both again where it is sent on.
+            (Self::Cluster(mut cluster), Ask::Two(first, then)) => {
+                cluster.req_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
+            }
+            (Self::Cluster(mut cluster), Ask::Of(host, port, cmd)) => {
+                let to = SingleNodeRoutingInfo::ByAddress { host: (*host).to_owned(), port: *port };
+                cluster.route_command((*cmd).clone(), RoutingInfo::SingleNode(to)).await
+            }
+        }
+    }
+}
+
+fn both(first: &Cmd, then: &Cmd) -> redis::Pipeline {
+    let mut both = redis::Pipeline::with_capacity(2);
+    both.add_command(first.clone()).add_command(then.clone());
+    both
+}
+
+/// A call is small, and one waits for its answer: nothing is gained by holding it back for more.
+pub(crate) fn tcp() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+fn info(login: &Login, host: &str, port: u16) -> redis::ConnectionInfo {
+    let mut who = redis::RedisConnectionInfo::default().set_db(login.database).set_protocol(login.protocol());
+    if let Some(user) = &login.user {
+        who = who.set_username(user);
+    }
+    if let Some(password) = &login.password {
+        who = who.set_password(password);
+    }
+    match login.at(host, port).into_connection_info() {
+        Ok(info) => info.set_redis_settings(who).set_tcp_settings(tcp()),
+        Err(_) => unreachable!("an address is one"),
+    }
+}
+
+fn sentinel(
+    sentinels: &[(String, u16)],
+    master: &str,
+    login: &Login,
+    own: &Own,
+) -> Result<SentinelClient, RedisError> {
+    let at = sentinels.iter().map(|(host, port)| login.at(host, *port));
+    let mut builder = SentinelClientBuilder::new(at, master, SentinelServerType::Master)?
+        .set_client_to_redis_db(login.database)
+        .set_client_to_redis_protocol(login.protocol())
+        .set_client_to_redis_tcp_settings(tcp());
+    if let Some(user) = &own.user {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = &own.password {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    if let Some(user) = &login.user {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = &login.password {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if login.tls {
+        builder = builder
+            .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+            .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
+    }
+    builder.build()
+}
+
+fn cluster(nodes: &[(String, u16)], login: &Login, driver: Duration) -> Result<ClusterClient, RedisError> {
+    let mut builder = ClusterClientBuilder::new(nodes.iter().map(|(host, port)| login.at(host, *port)))
+        .connection_timeout(CONNECT_IN_CLUSTER)
+        .response_timeout(driver)
+        .tcp_settings(tcp())
+        .use_protocol(login.protocol());
+    if let Some(user) = &login.user {
+        builder = builder.username(user);
+    }
+    if let Some(password) = &login.password {
+        builder = builder.password(password);
+    }
+    if login.tls {
+        builder = builder.tls(redis::TlsMode::Secure);
+    }
+    builder.build()
+}

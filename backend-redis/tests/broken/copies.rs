@@ -1,0 +1,176 @@
+//! Writes that wait until replicas or disks have them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use oncekey_redis::{
+    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyStore, Policy,
+    Principal, RedisStore, ReservationOutcome, ReserveRequest, Slot, StoreError, StoredResponse, Terms,
+    Token,
+};
+use oncekey_testbed::redis::{Cluster, Server};
+use oncekey_testbed::wait_until;
+use tokio::task::JoinSet;
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Longer than any test takes: what waits so long waits until the test lets it go on.
+const LONG: Duration = Duration::from_secs(100);
+
+fn slot(key: impl std::fmt::Display) -> Slot {
+    Principal::new("copies").unwrap().slot(key.to_string()).unwrap()
+}
+
+async fn grant(store: &RedisStore, slot: &Slot) -> Grant {
+    let terms = Terms::new(Policy::TakeOver, HOUR, HOUR).unwrap();
+    let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), terms);
+    match store.reserve_or_fetch(slot, Token::fresh(), &request).await {
+        Ok(ReservationOutcome::Reserved(grant)) => grant,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn done() -> Completion {
+    Completion::new(StoredResponse::new(200, "", "done"))
+}
+
+fn pair() -> (Server, Server) {
+    let server = || Server::builder().tcp().setting("appendonly", "no");
+    let master = server().start().unwrap();
+    let replica = server().replica_of(&master).start().unwrap();
+    (master, replica)
+}
+
+/// How many clients of a server wait.
+fn blocked(server: &Server) -> usize {
+    let info = server.cli(["info", "clients"]).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+fn until_blocked(servers: &[&Server]) {
+    wait_until("a write that waits", LONG, || {
+        if servers.iter().any(|server| blocked(server) > 0) { Ok(()) } else { Err("none".to_owned()) }
+    })
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_write_that_waits_keeps_nobody_from_reading() {
+    let (master, replica) = pair();
+    let connections = Arc::new(AtomicU64::new(0));
+    let store = RedisStore::builder()
+        .wait_for_replicas(1, LONG)
+        .call_deadline(2 * LONG)
+        .counting_connections(Arc::clone(&connections))
+        .connect(&master.url(0))
+        .await
+        .unwrap();
+    let (slot, other) = (slot("a"), slot("b"));
+    let (held, _) = (grant(&store, &slot).await, grant(&store, &other).await);
+    replica.stop();
+    let made = connections.load(Ordering::SeqCst);
+    let writes = {
+        let (store, slot) = (store.clone(), slot.clone());
+        tokio::spawn(async move { store.complete(&slot, &held, &done()).await })
+    };
+    tokio::task::block_in_place(|| until_blocked(&[&master]));
+    assert!(matches!(store.lookup(&other).await, Ok(Some(Entry::Pending(_)))));
+    // What isn't acknowledged is written all the same.
+    assert!(matches!(store.lookup(&slot).await, Ok(Some(Entry::Completed(_)))));
+    assert!(!writes.is_finished() && blocked(&master) == 1, "it waits still");
+    assert_eq!(connections.load(Ordering::SeqCst), made, "and nobody had to connect anew");
+    replica.cont();
+    assert_eq!(writes.await.unwrap().unwrap(), CompleteOutcome::Stored);
+}
+
+fn is_too_few(told: Result<CompleteOutcome, StoreError>) {
+    let error = told.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::Unknown), "{error}");
+    assert!(error.to_string().contains("1 replicas were to have it, and 0 did"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_write_that_too_few_have_may_be_there_and_says_so() {
+    let (master, replica) = pair();
+    let build = || RedisStore::builder().wait_for_replicas(1, Duration::from_millis(200));
+    let patient = build().connect(&master.url(0)).await.unwrap();
+    let store = build().call_deadline(Duration::from_secs(1)).connect(&master.url(0)).await.unwrap();
+    let mut held = Vec::new();
+    for n in 0..40 {
+        let slot = slot(n);
+        held.push((grant(&patient, &slot).await, slot));
+    }
+    replica.stop();
+    let mut all = JoinSet::new();
+    for (grant, slot) in held.iter().take(16).cloned() {
+        let store = store.clone();
+        all.spawn(async move { store.complete(&slot, &grant, &done()).await });
+    }
+    all.join_all().await.into_iter().for_each(is_too_few);
+    let (grant, slot) = &held[0];
+    assert!(matches!(store.lookup(slot).await, Ok(Some(Entry::Completed(_)))));
+    // Nor is a repeat acknowledged that finds it written and writes nothing.
+    is_too_few(store.complete(slot, grant, &done()).await);
+    replica.cont();
+    let told = patient.complete(slot, grant, &done()).await.unwrap();
+    assert!(matches!(told, CompleteOutcome::AlreadyStored(_)), "{told:?}");
+    // More at once than there are connections.
+    let mut all = JoinSet::new();
+    for (grant, slot) in held.into_iter().skip(16) {
+        let store = patient.clone();
+        all.spawn(async move { store.complete(&slot, &grant, &done()).await.unwrap() });
+    }
+    assert!(all.join_all().await.iter().all(|told| *told == CompleteOutcome::Stored));
+}
+
+/// WAITAOF came with 7.2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_knows_of_no_disks_says_so() {
+    let server = Server::start().unwrap();
+    let build = || RedisStore::builder().prefix("disks");
+    let within = Duration::from_secs(5);
+    let store = build().wait_for_disks(0, within).connect(&server.url(0)).await.unwrap();
+    let held = grant(&build().connect(&server.url(0)).await.unwrap(), &slot("disk")).await;
+    let told = store.complete(&slot("disk"), &held, &done()).await;
+    if server.cli(["command", "info", "waitaof"]).unwrap().trim().is_empty() {
+        let error = told.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Unsupported, Effect::Unknown), "{error}");
+    } else {
+        assert_eq!(told.unwrap(), CompleteOutcome::Stored);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_a_cluster_it_waits_on_the_server_that_has_the_slot() {
+    let cluster = Cluster::start().unwrap();
+    let build = || RedisStore::builder().wait_for_replicas(1, LONG).call_deadline(2 * LONG);
+    let store = build().connect(&cluster.url()).await.unwrap();
+    let mut held = Vec::new();
+    for n in 0..12 {
+        held.push((grant(&store, &slot(n)).await, slot(n)));
+    }
+    let replicas: Vec<&Server> = cluster
+        .servers()
+        .iter()
+        .filter(|server| server.cli(["role"]).unwrap().starts_with("slave"))
+        .collect();
+    let masters = cluster.masters();
+    for (grant, slot) in held {
+        replicas.iter().for_each(|replica| replica.stop());
+        let writes = {
+            let (store, slot) = (store.clone(), slot.clone());
+            tokio::spawn(async move { store.complete(&slot, &grant, &done()).await })
+        };
+        tokio::task::block_in_place(|| until_blocked(&masters));
+        assert!(matches!(store.lookup(&slot).await, Ok(Some(Entry::Completed(_)))));
+        assert!(!writes.is_finished());
+        let key = format!("oncekey:{}", slot.digest());
+        for master in &masters {
+            let has_it = master.cli(["exists", &key]).is_ok_and(|there| there.trim() == "1");
+            assert_eq!(blocked(master), usize::from(has_it), "{key}");
+        }
+        replicas.iter().for_each(|replica| replica.cont());
+        assert_eq!(writes.await.unwrap().unwrap(), CompleteOutcome::Stored);
+    }
+}

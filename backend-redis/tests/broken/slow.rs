@@ -1,0 +1,112 @@
+//! Links that are slow, and alive: nobody is cut off for it.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oncekey_redis::{
+    CompleteOutcome, Completion, Effect, Entry, ErrorKind, IdempotencyStore, RedisStore, RedisStoreBuilder,
+    ReservationOutcome, ReserveRequest, Slot, StoredResponse, Terms, Token,
+};
+use oncekey_storm::deed::{Stage as _, fingerprint, granted, reserve};
+use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
+use oncekey_testbed::redis::Server;
+
+use crate::bench::Bench;
+
+/// A store through the proxy that is connected, and a slot that it has seen.
+async fn connected(
+    bench: &Bench,
+    build: impl FnOnce(RedisStoreBuilder) -> RedisStoreBuilder,
+) -> (RedisStore, Slot) {
+    let (store, slot) = (bench.another(build), bench.slot());
+    store.lookup(&slot).await.unwrap();
+    (store, slot)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_large_answer_is_stored_and_read_over_a_slow_link() {
+    let bench = Bench::open();
+    let (store, slot) = connected(&bench, |builder| builder).await;
+    let grant = granted(&bench.clean(&slot, &reserve(Token::fresh())).await);
+    let large = Completion::new(StoredResponse::new(200, "", vec![7; 12 << 20]));
+    for direction in [ToServer, ToClient] {
+        bench.proxy.slow(direction, NonZeroU64::new(4 << 20).unwrap());
+    }
+    let stored = store.complete(&slot, &grant, &large).await.unwrap();
+    assert_eq!(stored, CompleteOutcome::Stored);
+    // It is asked for beside others, which come behind it.
+    let beside = bench.slot();
+    let (read, _) = tokio::join!(store.lookup(&slot), async {
+        for _ in 0..3 {
+            assert!(store.lookup(&beside).await.unwrap().is_none());
+        }
+    });
+    let Some(Entry::Completed(record)) = read.unwrap() else { panic!("another") };
+    assert!(record.response == *large.response());
+    let request = ReserveRequest::new(fingerprint(), Terms::default());
+    let told = store.reserve_or_fetch(&slot, Token::fresh(), &request).await.unwrap();
+    assert!(matches!(told, ReservationOutcome::Replay(record) if record.response == *large.response()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_gives_up_early_cuts_nobody_off() {
+    let bench = Bench::open();
+    let (store, slot) = connected(&bench, |builder| builder.call_deadline(Duration::from_millis(50))).await;
+    for direction in [ToServer, ToClient] {
+        bench.proxy.delay(direction, Duration::from_millis(100));
+    }
+    for _ in 0..30 {
+        let error = store.lookup(&slot).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Timeout, Effect::NotApplied), "{error}");
+    }
+    bench.proxy.pass().unwrap();
+    // On a machine that does other things besides, one may be late once more.
+    while store.lookup(&slot).await.is_err() {}
+    assert_eq!(bench.proxy.accepted(), 1, "one connection, from the first call on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_far_server_is_reached_though_no_call_has_the_time_to_connect() {
+    let bench = Bench::open();
+    for direction in [ToServer, ToClient] {
+        bench.proxy.delay(direction, Duration::from_millis(75));
+    }
+    // To connect is two exchanges at least, and to ask is one.
+    let store = bench.another(|builder| builder.call_deadline(Duration::from_millis(250)));
+    let slot = bench.slot();
+    let mut failed = 0;
+    while let Err(error) = store.lookup(&slot).await {
+        failed += 1;
+        assert!(failed < 100, "{error}");
+    }
+    assert!(failed > 0, "the first had no connection yet");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_says_nothing_is_replaced_though_each_call_gives_up_early() {
+    let bench = Bench::open();
+    let (store, slot) = connected(&bench, |builder| builder.call_deadline(Duration::from_millis(100))).await;
+    // As a network does that has forgotten the connection.
+    bench.proxy.black_hole();
+    let mut failed = 0;
+    while bench.proxy.accepted() == 1 {
+        store.lookup(&slot).await.unwrap_err();
+        failed += 1;
+        assert!(failed < 1_000, "nobody connects anew");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hint_that_comes_late_cuts_nobody_off() {
+    // Of its own: a test beside it that makes the server busy is none of its business.
+    let bench = Bench::before(Arc::new(Server::builder().setting("appendonly", "no").start().unwrap()));
+    let (store, slot) = connected(&bench, |builder| builder).await;
+    let grant = granted(&bench.clean(&slot, &reserve(Token::fresh())).await);
+    bench.proxy.delay(ToClient, Duration::from_millis(1_200));
+    let done = Completion::new(StoredResponse::new(200, "", "done"));
+    assert_eq!(store.complete(&slot, &grant, &done).await.unwrap(), CompleteOutcome::Stored);
+    store.clone().close().await;
+    assert!(matches!(store.lookup(&slot).await, Ok(Some(Entry::Completed(_)))));
+    assert_eq!(bench.proxy.accepted(), 1);
+}
