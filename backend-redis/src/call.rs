@@ -160,3 +160,52 @@ impl Inner {
         Ok(said)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use oncekey_core::ErrorKind;
+
+    use super::*;
+
+    fn call(writes: bool, effect: Effect) -> Call {
+        Call { name: "complete", deadline: Instant::now(), effect, writes }
+    }
+
+    /// S7: what can't be read now doesn't undo what an earlier try may have written.
+    #[test]
+    fn an_answer_that_is_an_error_keeps_the_effect_of_earlier_tries() {
+        let corrupt =
+            || Err::<(), _>(StoreError::new(ErrorKind::Corrupt, "complete", Effect::NotApplied, "cut"));
+        for effect in [Effect::NotApplied, Effect::Unknown] {
+            assert_eq!(call(true, effect).made(corrupt()).unwrap_err().effect(), effect);
+        }
+        assert!(call(true, Effect::Unknown).made(Ok(())).is_ok());
+    }
+
+    #[test]
+    fn a_failed_read_had_no_effect_and_a_failed_write_may_have() {
+        assert_eq!(call(false, Effect::NotApplied).failed(Failure::no_answer()).effect(), Effect::NotApplied);
+        assert_eq!(call(true, Effect::NotApplied).failed(Failure::no_answer()).effect(), Effect::Unknown);
+        assert_eq!(
+            call(true, Effect::Unknown).failed(Failure::no_connection_yet()).effect(),
+            Effect::Unknown
+        );
+    }
+
+    #[test]
+    fn a_write_is_acknowledged_once_as_many_as_were_asked_for_have_it() {
+        let wait =
+            |local, on_disk, replicas| Wait { local, replicas, on_disk, within: std::time::Duration::ZERO };
+        let two = wait(false, false, 2);
+        assert!(two.check(Value::Int(2)).is_ok() && two.check(Value::Int(3)).is_ok());
+        let few = two.check(Value::Int(1)).unwrap_err();
+        assert_eq!((few.effect, few.next), (Effect::Unknown, Next::Retry));
+        let disks = wait(true, true, 1);
+        let said = |local, replicas| Value::Array(vec![Value::Int(local), Value::Int(replicas)]);
+        assert!(disks.check(said(1, 1)).is_ok());
+        for (local, replicas) in [(0, 1), (1, 0), (0, 0)] {
+            assert_eq!(disks.check(said(local, replicas)).unwrap_err().effect, Effect::Unknown);
+        }
+        assert!(two.check(said(1, 1)).is_err() && disks.check(Value::Int(1)).is_err());
+    }
+}

@@ -159,12 +159,16 @@ impl Failure {
         if broken { failure.broken() } else { failure }
     }
 
-    /// The same of a driver that tries again by itself, and says what the last of its tries met.
+    /// The same of a driver that tries again by itself, and says what the last of its tries met: one before may have
+    /// had its effect.
     pub(crate) fn of_several(error: RedisError) -> Self {
-        let mut failure = Self::of(error);
-        if failure.next != Next::InFull {
-            failure.effect = Effect::Unknown;
+        if matches!(error.code(), Some("MOVED" | "ASK")) {
+            let message =
+                format!("the cluster's slots move, and this one was not found yet: {}", text(&error));
+            return Self::new(ErrorKind::Unavailable, Effect::Unknown, Next::Retry, message).because(error);
         }
+        let mut failure = Self::of(error);
+        failure.effect = Effect::Unknown;
         failure
     }
 
@@ -202,5 +206,104 @@ fn text(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a server says it.
+    fn said(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        value.extract_error().unwrap_err()
+    }
+
+    fn lost() -> RedisError {
+        std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
+    }
+
+    fn what(failure: &Failure) -> (ErrorKind, Effect, Next) {
+        (failure.kind, failure.effect, failure.next)
+    }
+
+    #[test]
+    fn what_a_server_says_of_itself_comes_before_the_script_has_written() {
+        for (line, kind, next) in [
+            ("LOADING Redis is loading", ErrorKind::Unavailable, Next::Retry),
+            ("READONLY You can't write", ErrorKind::Unavailable, Next::Retry),
+            ("NOSCRIPT No matching script", ErrorKind::Unavailable, Next::InFull),
+            ("OOM command not allowed", ErrorKind::Unavailable, Next::Full),
+            ("NOPERM User app has no permissions", ErrorKind::Other, Next::Give),
+            ("MOVED 1 h:1", ErrorKind::Unsupported, Next::Give),
+            ("ASK 1 h:1", ErrorKind::Unsupported, Next::Give),
+        ] {
+            let failure = Failure::of(said(line));
+            assert_eq!(what(&failure), (kind, Effect::NotApplied, next), "{line}");
+        }
+    }
+
+    /// S7.
+    #[test]
+    fn what_nobody_knows_the_meaning_of_may_have_had_an_effect() {
+        for line in ["PROXYERR upstream went away", "XYZ"] {
+            assert_eq!(
+                what(&Failure::of(said(line))),
+                (ErrorKind::Other, Effect::Unknown, Next::Give),
+                "{line}"
+            );
+        }
+        let failure = Failure::of(lost());
+        assert_eq!(what(&failure), (ErrorKind::Unavailable, Effect::Unknown, Next::Retry));
+        assert!(failure.broken);
+    }
+
+    /// S7: the driver tells of the last of its tries.
+    #[test]
+    fn in_a_cluster_an_inner_try_may_have_had_its_effect() {
+        for (line, kind, next) in [
+            ("NOSCRIPT No matching script", ErrorKind::Unavailable, Next::InFull),
+            ("CLUSTERDOWN The cluster is down", ErrorKind::Unavailable, Next::Retry),
+            ("MOVED 1 h:1", ErrorKind::Unavailable, Next::Retry),
+            ("ASK 1 h:1", ErrorKind::Unavailable, Next::Retry),
+        ] {
+            let failure = Failure::of_several(said(line));
+            assert_eq!(what(&failure), (kind, Effect::Unknown, next), "{line}");
+            assert!(!failure.message.contains("redis+cluster"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn a_write_that_waited_was_written_and_is_asked_for_again_where_a_failover_ended_the_wait() {
+        for line in [
+            "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
+            "READONLY You can't write against a read only replica.",
+            "ERR WAIT cannot be used with replica instances.",
+        ] {
+            let failure = Failure::waiting(said(line));
+            assert_eq!(what(&failure), (ErrorKind::Unavailable, Effect::Unknown, Next::Retry), "{line}");
+            assert!(failure.broken, "{line}: another is the master");
+        }
+        let failure = Failure::waiting(said("ERR unknown command 'WAITAOF'"));
+        assert_eq!(what(&failure), (ErrorKind::Unsupported, Effect::Unknown, Next::Give));
+    }
+
+    #[test]
+    fn what_came_before_says_more_than_that_the_time_was_over() {
+        let few = || Failure::too_few("1 replicas were to have it", 0);
+        for late in [Failure::no_answer(), Failure::no_connection_yet(), Failure::no_turn()] {
+            assert_eq!(late.unless_late(Some(few())).kind, ErrorKind::Unavailable);
+        }
+        assert_eq!(Failure::no_answer().unless_late(None).kind, ErrorKind::Timeout);
+        assert_eq!(Failure::of(said("XYZ")).unless_late(Some(few())).kind, ErrorKind::Other);
+    }
+
+    /// S7.
+    #[test]
+    fn the_caller_hears_the_worst_of_all_tries() {
+        let refused = || Failure::of(said("NOPERM no"));
+        assert_eq!(refused().into_error("renew", Effect::NotApplied).effect(), Effect::NotApplied);
+        assert_eq!(refused().into_error("renew", Effect::Unknown).effect(), Effect::Unknown);
+        assert_eq!(Failure::of(lost()).into_error("renew", Effect::NotApplied).effect(), Effect::Unknown);
     }
 }

@@ -15,6 +15,7 @@ use redis::{Cmd, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::error::Next;
 use crate::link::Link;
 use crate::pause;
 
@@ -32,8 +33,11 @@ const TELL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the connection that listens outlives the last caller that waits.
 const IDLE: Duration = Duration::from_secs(30);
-/// Between two tries to listen.
+/// Between two tries to listen; twice as long after each that was in vain, up to one of these. A server that is away may
+/// be back soon; one that refuses, because of a right that is missing, does so until somebody grants it.
 const PAUSE: Duration = Duration::from_millis(250);
+const AWAY: Duration = Duration::from_secs(2);
+const REFUSED: Duration = Duration::from_secs(60);
 
 pub(crate) struct Wake {
     shared: Arc<Shared>,
@@ -222,42 +226,87 @@ impl Listening {
     }
 
     async fn listen_while_wanted(&self) {
+        let mut in_vain = 0;
         while !self.0.watchers.is_empty() {
-            // A connection that ended, or none that began: what was said meanwhile is lost, and found by looking.
-            if self.listen().await == Some(Unwanted) {
-                break;
-            }
-            pause::until(Instant::now() + PAUSE).await;
+            let ended = self.listen().await;
+            in_vain = if ended == Ended::Lost { 0 } else { in_vain + 1 };
+            let Some(pause) = ended.pause(in_vain) else { break };
+            pause::until(Instant::now() + pause).await;
         }
     }
 
     /// Listens until nobody has waited for a while, or until the connection is lost.
-    async fn listen(&self) -> Option<Unwanted> {
+    async fn listen(&self) -> Ended {
         let shared = &self.0;
-        let mut listener = shared.link.listener(Instant::now() + Duration::from_secs(5)).await.ok()?;
-        listener.subscribe(&shared.channel).await.ok()?;
+        let listener = shared.link.listener(Instant::now() + Duration::from_secs(5)).await;
+        let mut listener = match listener {
+            Ok(listener) => listener,
+            Err(failure) => return if failure.next == Next::Give { Ended::Refused } else { Ended::Away },
+        };
+        if let Err(error) = listener.subscribe(&shared.channel).await {
+            return if error.code().is_some() { Ended::Refused } else { Ended::Away };
+        }
         shared.watchers.wake_all();
         let mut messages = listener.into_on_message();
         let mut wanted = Instant::now();
         loop {
             if let Ok(message) = timeout(LOOK, messages.next()).await {
-                shared.heard(message?.get_payload_bytes());
+                let Some(message) = message else { return Ended::Lost };
+                shared.heard(message.get_payload_bytes());
             }
             if !shared.watchers.is_empty() {
                 wanted = Instant::now();
             } else if wanted.elapsed() > IDLE {
-                return Some(Unwanted);
+                return Ended::Unwanted;
             }
         }
     }
 }
 
-/// Nobody has waited for a while.
-#[derive(PartialEq)]
-struct Unwanted;
+/// Why nobody listens any more.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Ended {
+    /// Nobody has waited for a while.
+    Unwanted,
+    /// The connection ended: what was said meanwhile is lost, and found by looking.
+    Lost,
+    /// None could be had.
+    Away,
+    /// The server won't have it.
+    Refused,
+}
+
+impl Ended {
+    /// Until the next try, after so many in vain; none if there is to be no other.
+    fn pause(self, in_vain: u32) -> Option<Duration> {
+        let most = match self {
+            Self::Unwanted => return None,
+            Self::Lost => PAUSE,
+            Self::Away => AWAY,
+            Self::Refused => REFUSED,
+        };
+        Some(PAUSE.saturating_mul(1 << in_vain.min(16)).min(most))
+    }
+}
 
 impl fmt::Debug for Wake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wake").field("channel", &self.shared.channel).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_listen_asks_ever_more_seldom() {
+        let pauses = |ended: Ended| (1..=10).filter_map(|n| ended.pause(n)).collect::<Vec<_>>();
+        let ms = Duration::from_millis;
+        assert_eq!(pauses(Ended::Lost), [PAUSE; 10]);
+        assert_eq!(pauses(Ended::Away)[..4], [ms(500), ms(1_000), AWAY, AWAY]);
+        assert_eq!(pauses(Ended::Refused)[..7], [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000].map(ms));
+        assert_eq!(Ended::Refused.pause(u32::MAX), Some(REFUSED));
+        assert_eq!(Ended::Unwanted.pause(1), None);
     }
 }

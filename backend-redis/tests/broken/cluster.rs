@@ -14,7 +14,7 @@ use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::{Client, Ledger, Tries};
 use oncekey_storm::rounds::{random, rounds};
-use oncekey_testbed::redis::Cluster;
+use oncekey_testbed::redis::{Cluster, Server};
 
 use crate::bench::{answers, nothing_is_lost};
 
@@ -189,4 +189,30 @@ async fn a_master_that_hangs_keeps_no_other_masters_slots_from_being_answered() 
 fn request() -> ReserveRequest {
     let terms = Terms::new(Policy::TakeOver, Duration::from_secs(600), Duration::from_secs(600)).unwrap();
     ReserveRequest::new(Fingerprint::from_bytes([7; 32]), terms)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_master_that_hangs_is_noticed_while_the_others_talk() {
+    let cluster = Cluster::start().unwrap();
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(60));
+    let store = builder.connect(&cluster.url()).await.unwrap();
+    let masters = cluster.masters();
+    let at = |n: u32| Principal::new("hangs").unwrap().slot(n.to_string()).unwrap();
+    let on = |master: &Server, slot: &Slot| master.cli(["exists", &key(slot)]).is_ok();
+    let find = |master: &Server| (0..1_000).map(at).find(|slot| on(master, slot)).unwrap();
+    let (there, elsewhere) = (find(masters[0]), find(masters[1]));
+    store.lookup(&there).await.unwrap();
+    masters[0].stop();
+    let asked = async { store.lookup(&there).await };
+    let others = async {
+        loop {
+            // While the cluster hasn't another master, it may refuse all.
+            let _ = store.lookup(&elsewhere).await;
+        }
+    };
+    let told = tokio::select! {
+        told = asked => told,
+        never = others => never,
+    };
+    assert!(told.unwrap().is_none(), "its replica was asked, once it was the master");
 }

@@ -35,6 +35,7 @@ async fn a_large_answer_is_stored_and_read_over_a_slow_link() {
     }
     let stored = store.complete(&slot, &grant, &large).await.unwrap();
     assert_eq!(stored, CompleteOutcome::Stored);
+    assert_eq!(bench.proxy.accepted(), 1, "it was given the time that its bytes take");
     // It is asked for beside others, which come behind it.
     let beside = bench.slot();
     let (read, _) = tokio::join!(store.lookup(&slot), async {
