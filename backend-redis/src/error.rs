@@ -278,6 +278,7 @@ mod tests {
         for line in [
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
             "READONLY You can't write against a read only replica.",
+            "LOADING Redis is loading the dataset in memory",
             "ERR WAIT cannot be used with replica instances.",
         ] {
             let failure = Failure::waiting(said(line));

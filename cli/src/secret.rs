@@ -7,8 +7,8 @@ use url::Url;
 
 /// What stands where one was.
 const HIDDEN: &str = "***";
-/// How a URL names one behind its question mark; the second one a Redis socket's.
-const PARAMETERS: [&str; 2] = ["password=", "pass="];
+/// How a URL names one behind its question mark; the second one a Redis socket's, the third the sentinels' own.
+const PARAMETERS: [&str; 3] = ["password=", "pass=", "sentinel_password="];
 
 /// A message without the passwords of the URLs in it: what is refused is repeated, and somebody's log keeps it.
 pub(crate) fn hidden(message: &str) -> Cow<'_, str> {
@@ -74,6 +74,10 @@ mod tests {
                 "x:///d?password=pw&user=u host=h password=pw",
                 "x:///d?password=***&user=u host=h password=***",
             ),
+            (
+                "x://h:1/m?sentinel_user=u&sentinel_password=pw",
+                "x://h:1/m?sentinel_user=u&sentinel_password=***",
+            ),
             ("x://u:pw@h/d?password=pw' found", "x://u:***@h/d?password=***' found"),
         ] {
             assert_eq!(hidden(message), said);
@@ -88,6 +92,7 @@ mod tests {
             ("postgres://u:pw@h:1/d?sslmode=require", Some("postgres://u@h:1/d?sslmode=require")),
             ("postgres://u:pw@h/d?password=pw", Some("postgres://u@h/d")),
             ("postgres:///d?host=/run/pg&password=pw&user=u", Some("postgres:///d?host=/run/pg&user=u")),
+            ("redis+sentinel://h:1/m?sentinel_password=pw", Some("redis+sentinel://h:1/m")),
             // It can't be meant, and stays so.
             ("postgres://u:p#w@h/d", Some("postgres://u:***@h/d")),
         ] {

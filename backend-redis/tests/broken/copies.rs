@@ -129,6 +129,37 @@ async fn a_write_that_too_few_have_may_be_there_and_says_so() {
     assert!(all.join_all().await.iter().all(|told| *told == CompleteOutcome::Stored));
 }
 
+/// How often it refused a write because it is a replica.
+fn refusals(server: &Server) -> bool {
+    server.cli(["info", "errorstats"]).unwrap().contains("errorstat_READONLY:count=")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_write_whose_master_becomes_a_replica_while_it_waits_is_made_again() {
+    let (master, replica) = pair();
+    let build = || RedisStore::builder().wait_for_replicas(1, LONG).call_deadline(2 * LONG);
+    let store = build().connect(&master.url(0)).await.unwrap();
+    let held = grant(&store, &slot("a")).await;
+    replica.stop();
+    let writes = {
+        let store = store.clone();
+        tokio::spawn(async move { store.complete(&slot("a"), &held, &done()).await })
+    };
+    tokio::task::block_in_place(|| {
+        until_blocked(&[&master]);
+        // Of a master that isn't there.
+        master.cli(["replicaof", "127.0.0.1", "1"]).unwrap();
+        wait_until("another try", LONG, || {
+            if refusals(&master) { Ok(()) } else { Err(format!("{} wait", blocked(&master))) }
+        })
+        .unwrap();
+        master.promote().unwrap();
+    });
+    replica.cont();
+    let told = writes.await.unwrap().unwrap();
+    assert!(matches!(told, CompleteOutcome::AlreadyStored(_)), "the first try had written: {told:?}");
+}
+
 /// WAITAOF came with 7.2.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_knows_of_no_disks_says_so() {
