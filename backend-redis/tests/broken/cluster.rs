@@ -194,7 +194,8 @@ fn request() -> ReserveRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_master_that_hangs_is_noticed_while_the_others_talk() {
     let cluster = Cluster::start().unwrap();
-    let builder = RedisStore::builder().call_deadline(Duration::from_secs(60));
+    // Sooner than the driver notices.
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(20));
     let store = builder.connect(&cluster.url()).await.unwrap();
     // Or the others would be silent too, until it has another master.
     for server in cluster.servers() {
