@@ -142,6 +142,29 @@ async fn in_a_cluster_and_for_writes_that_wait_it_needs_a_few_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn behind_sentinel_and_in_another_database_it_needs_one_more_each() {
+    let watched = Watched::start().unwrap();
+    let url = watched.url().replacen("://", "://app:secret@", 1) + "/3";
+    let mut rights = documented("ACL SETUSER app ");
+    // As the driver asks, one after the other.
+    for (more, refuses) in
+        [("", "select"), ("to use another database than 0: ", "role"), ("behind Sentinel: ", "")]
+    {
+        if !more.is_empty() {
+            rights.extend(documented(more));
+        }
+        for server in watched.servers() {
+            allow(server, &rights);
+        }
+        let store = RedisStore::builder().call_deadline(Duration::from_secs(5)).connect_lazy(&url).unwrap();
+        everything(&store).await;
+        let refused = refused(watched.master().unwrap());
+        assert!(refused.iter().all(|object| object == refuses), "{refused:?}");
+        assert_eq!(refused.is_empty(), refuses.is_empty(), "{more}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_one_that_does_not_know_its_own_address_is_one() {
     let cluster = Cluster::alone().unwrap();
     let store = RedisStore::connect(&cluster.url()).await.unwrap();
