@@ -1,8 +1,8 @@
 //! For operators: `resolve`, `purge`, `scan`, `stats`, `garbage_collect`, `assess`.
 //!
 //! Redis shows its keys in no order, and some of them twice while its table grows. Each page of a scan reads all keys
-//! once, and shows the first of them, by their digests, behind its cursor: so the order stays, and a record that is
-//! there all the while is seen once (O2). Nothing is kept between pages, on either side.
+//! ([`Walk`]), and shows the first of them, by their digests, behind its cursor: so the order stays, and a record that
+//! is there all the while is seen once (O2). Nothing is kept between pages, on either side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -12,21 +12,22 @@ use futures_util::StreamExt;
 use oncekey_core::codec::Corrupt;
 use oncekey_core::state::Record;
 use oncekey_core::{
-    Cursor, Fence, Finding, IdempotencyAdmin, InvalidInput, Page, Resolution, ResolveOutcome, ScanFilter,
-    ScanRequest, Seen, Slot, Stats, StoreError, Summary, Timestamp,
+    Cursor, Effect, Fence, Finding, IdempotencyAdmin, InvalidInput, Page, Resolution, ResolveOutcome,
+    ScanFilter, ScanRequest, Seen, Slot, Stats, StoreError, Summary, Timestamp,
 };
 use redis::{Cmd, Value};
 
 use crate::answer::{Wrong, read_found, unreadable};
 use crate::assess;
 use crate::call::Call;
-use crate::link::Node;
 use crate::store::RedisStore;
 use crate::value::{self, HEAD, Stored, span};
+use crate::walk::{Walk, is_digest};
 
-/// Keys that are asked for, and values that are read, at a time.
-const CHUNK: usize = 1_000;
+/// Values that are read, or looked at and deleted, at a time.
 const AT_ONCE: usize = 64;
+
+const COLLECT: &str = "garbage_collect";
 
 impl RedisStore {
     /// Deletes all keys that begin with the prefix and a colon, also those of stores whose prefix begins with it: what a
@@ -37,58 +38,23 @@ impl RedisStore {
     #[cfg(feature = "test-util")]
     pub async fn delete_all_keys(&self) -> Result<u64, StoreError> {
         const NAME: &str = "delete_all_keys";
-        let inner = self.inner();
-        let call = Call::reading(NAME, inner.deadline());
-        let nodes = inner.link.nodes(call.deadline).await.map_err(|failure| call.failed(failure))?;
-        let mut deleted = 0;
-        for node in &nodes {
-            let mut from = "0".to_owned();
-            loop {
-                let (keys, next) = self.keys(&call, node, &from).await?;
-                for key in keys {
-                    let mut cmd = Cmd::new();
-                    cmd.arg("DEL").arg(key);
-                    inner.ask(&call, Some(node), &cmd).await?;
-                    deleted += 1;
-                }
-                if next == "0" {
-                    break;
-                }
-                from = next;
+        let (mut walk, mut deleted) = (Walk::begin(self, NAME).await?, 0);
+        while let Some(keys) = walk.next().await? {
+            for key in keys {
+                let mut cmd = Cmd::new();
+                cmd.arg("DEL").arg(key);
+                let call = Call::reading(NAME, self.inner().deadline());
+                let said = self.inner().ask(&call, None, &cmd).await?;
+                deleted += u64::from(said == Value::Int(1));
             }
         }
         Ok(deleted)
     }
 
-    fn is_ours(&self, key: &str) -> bool {
-        let rest = key.strip_prefix(&*self.inner().settings.prefix).and_then(|rest| rest.strip_prefix(':'));
-        rest.is_some_and(is_digest)
-    }
-
-    /// Some keys that begin with the prefix, as one server shows them, and where it goes on; from 0 to 0.
-    async fn keys(&self, call: &Call, node: &Node, from: &str) -> Result<(Vec<String>, String), StoreError> {
-        let prefix = &self.inner().settings.prefix;
-        let mut cmd = Cmd::new();
-        cmd.arg("SCAN").arg(from).arg("MATCH").arg(format!("{prefix}:*")).arg("COUNT").arg(CHUNK);
-        let nonsense = || Wrong::Nonsense.in_operation(call.name);
-        let Value::Array(said) = self.inner().ask(call, Some(node), &cmd).await? else {
-            return Err(nonsense());
-        };
-        let Ok([Value::BulkString(next), Value::Array(keys)]) = <[Value; 2]>::try_from(said) else {
-            return Err(nonsense());
-        };
-        let next = String::from_utf8(next).map_err(|_| nonsense())?;
-        let keys = keys.into_iter().filter_map(|key| match key {
-            Value::BulkString(key) => String::from_utf8(key).ok(),
-            _ => None,
-        });
-        Ok((keys.collect(), next))
-    }
-
     /// The heads of the values that are there, in no order.
     async fn heads(
         &self,
-        call: &Call,
+        name: &'static str,
         keys: Vec<String>,
     ) -> Result<Vec<(String, Stored, Timestamp)>, StoreError> {
         let inner = self.inner();
@@ -97,9 +63,9 @@ impl RedisStore {
                 cmd.arg(HEAD - 1);
                 inner.clock(cmd);
             };
-            let mut call = Call::reading(call.name, call.deadline);
+            let mut call = Call::reading(name, inner.deadline());
             let said = inner.run(&mut call, &inner.scripts().lookup, &key, &arguments).await?;
-            let found = read_found(said, false).map_err(|wrong| wrong.in_operation(call.name))?;
+            let found = read_found(said, false).map_err(|wrong| wrong.in_operation(name))?;
             Ok::<_, StoreError>(found.map(|(stored, now)| (key, stored, now)))
         };
         let mut looks = futures_util::stream::iter(keys).map(look).buffer_unordered(AT_ONCE);
@@ -110,66 +76,55 @@ impl RedisStore {
         Ok(found)
     }
 
-    /// Each of this store's records, once or twice.
+    /// Each of this store's records, once or more often.
     async fn each(
         &self,
-        call: &Call,
+        name: &'static str,
         is_wanted: impl Fn(&str) -> bool,
         mut see: impl FnMut(String, &Stored, Timestamp) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let nodes = self.inner().link.nodes(call.deadline).await.map_err(|failure| call.failed(failure))?;
-        for node in &nodes {
-            let mut from = "0".to_owned();
-            loop {
-                let (mut keys, next) = self.keys(call, node, &from).await?;
-                keys.retain(|key| self.is_ours(key) && is_wanted(key));
-                for (key, stored, now) in self.heads(call, keys).await? {
-                    see(key, &stored, now)?;
-                }
-                if next == "0" {
-                    break;
-                }
-                from = next;
+        let mut walk = Walk::begin(self, name).await?;
+        while let Some(mut keys) = walk.next().await? {
+            keys.retain(|key| self.is_ours(key) && is_wanted(key));
+            for (key, stored, now) in self.heads(name, keys).await? {
+                see(key, &stored, now)?;
             }
         }
         Ok(())
     }
 
     pub(crate) async fn collect(&self, limit: NonZeroU32) -> Result<u64, StoreError> {
-        const NAME: &str = "garbage_collect";
-        let inner = self.inner();
-        let mut call = Call::writing(NAME, inner);
-        let nodes = inner.link.nodes(call.deadline).await.map_err(|failure| call.failed(failure))?;
-        let arguments = |cmd: &mut Cmd| {
-            inner.clock(cmd);
-        };
-        let mut deleted = 0;
-        for node in &nodes {
-            let mut from = "0".to_owned();
-            loop {
-                let (mut keys, next) = self.keys(&call, node, &from).await?;
-                keys.retain(|key| self.is_ours(key));
-                for key in keys {
-                    match inner.run(&mut call, &inner.scripts().collect, &key, &arguments).await? {
-                        Value::Int(one) => deleted += u64::from(one == 1),
-                        _ => return Err(Wrong::Nonsense.in_operation(NAME)),
-                    }
-                    if deleted >= u64::from(limit.get()) {
-                        return Ok(deleted);
-                    }
+        let (limit, mut deleted, mut effect) = (u64::from(limit.get()), 0, Effect::NotApplied);
+        let mut walk = Walk::begin(self, COLLECT).await?;
+        while let Some(keys) = walk.next().await.map_err(|error| error.or_worse(effect))? {
+            let mut keys = keys.into_iter().filter(|key| self.is_ours(key)).peekable();
+            while keys.peek().is_some() {
+                // Each of them may be one that is deleted: never more than the limit.
+                let most = usize::try_from(limit - deleted).unwrap_or(usize::MAX);
+                let asked = futures_util::stream::iter(keys.by_ref().take(most).collect::<Vec<_>>());
+                effect = Effect::Unknown;
+                let mut asked = asked.map(|key| self.collect_one(key)).buffer_unordered(AT_ONCE);
+                while let Some(one) = asked.next().await {
+                    deleted += u64::from(one.map_err(|error| error.or_worse(effect))?);
                 }
-                if next == "0" {
-                    break;
+                if deleted == limit {
+                    return Ok(deleted);
                 }
-                from = next;
             }
         }
         Ok(deleted)
     }
-}
 
-fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    /// Whether it had expired, and was deleted.
+    async fn collect_one(&self, key: String) -> Result<bool, StoreError> {
+        let inner = self.inner();
+        let arguments = |cmd: &mut Cmd| inner.clock(cmd);
+        let mut call = Call::writing(COLLECT, inner);
+        match inner.run(&mut call, &inner.scripts().collect, &key, &arguments).await? {
+            Value::Int(one) => Ok(one == 1),
+            _ => Err(Wrong::Nonsense.in_operation(COLLECT)),
+        }
+    }
 }
 
 #[async_trait]
@@ -235,8 +190,13 @@ impl IdempotencyAdmin for RedisStore {
         }
     }
 
-    /// In the order of the slots' digests. Each page reads every key of the database once: ask for big pages, or for
-    /// the few records that a filter lets through.
+    /// In the order of the slots' digests. Each page reads every key of the database: ask for big pages, or for the few
+    /// records that a filter lets through.
+    ///
+    /// The call's deadline is for each command that is sent, and not for them all: a page takes as long as the keys
+    /// need. Where a server began anew, or another was promoted, its keys are read from the start again. In a cluster
+    /// whose slots have moved meanwhile all servers' are; while they are being moved, when a key may pass from a server
+    /// that is yet to be read to one that was, it is [`Unavailable`](oncekey_core::ErrorKind::Unavailable).
     async fn scan(&self, request: &ScanRequest) -> Result<Page, StoreError> {
         const NAME: &str = "scan";
         let cursor = request.after.as_ref().map(|cursor| {
@@ -248,9 +208,8 @@ impl IdempotencyAdmin for RedisStore {
         let most = usize::try_from(request.limit.get()).unwrap_or(usize::MAX);
         let mut page: BTreeMap<String, Summary> = BTreeMap::new();
         let (filter, mut full) = (request.filter, false);
-        let call = Call::reading(NAME, self.inner().deadline());
         let wanted = |key: &str| after.as_deref().is_none_or(|after| key > after);
-        self.each(&call, wanted, |key, stored, now| {
+        self.each(NAME, wanted, |key, stored, now| {
             if page.len() >= most && page.last_key_value().is_some_and(|(last, _)| *last <= key) {
                 full |= !page.contains_key(&key) && summary(stored, now, filter)?.is_some();
                 return Ok(());
@@ -270,12 +229,11 @@ impl IdempotencyAdmin for RedisStore {
         Ok(Page::new(page.into_values().collect(), next))
     }
 
-    /// Reads every key of the database once.
+    /// Reads every key of the database, by as many commands as that takes: see [`scan`](IdempotencyAdmin::scan).
     async fn stats(&self) -> Result<Stats, StoreError> {
         let (mut stats, mut seen) = (Stats::default(), BTreeSet::new());
-        let call = Call::reading("stats", self.inner().deadline());
         self.each(
-            &call,
+            "stats",
             |_| true,
             |key, stored, now| {
                 // 64 bits of each: a key that Redis shows twice is counted once.

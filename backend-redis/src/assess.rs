@@ -1,11 +1,15 @@
-//! What about this deployment is unsafe (S11), read from each of its servers.
+//! What about this deployment is unsafe (S11), read from each of its servers, and from the replicas that would take
+//! their places.
+
+mod server;
 
 use oncekey_core::{Finding, Severity, StoreError};
-use redis::{Cmd, Value};
+use redis::Cmd;
 
+use self::server::Server;
 use crate::call::Call;
-use crate::link::{Node, text};
-use crate::store::RedisStore;
+use crate::link::{Link, text};
+use crate::store::{Inner, RedisStore};
 
 /// A line `name:value` of what INFO says.
 pub(crate) fn field(info: &str, name: &str) -> Option<String> {
@@ -15,17 +19,25 @@ pub(crate) fn field(info: &str, name: &str) -> Option<String> {
 pub(crate) async fn findings(store: &RedisStore) -> Result<Vec<Finding>, StoreError> {
     let inner = store.inner();
     let call = Call::reading("assess", inner.deadline());
-    let nodes = inner.link.nodes(call.deadline).await.map_err(|failure| call.failed(failure))?;
-    let mut ping = Cmd::new();
-    ping.arg("PING");
-    inner.ask(&call, None, &ping).await?;
+    // A server that no store would be opened on is told of, too.
+    let link = inner.link.to_look().map_err(|failure| call.failed(failure))?;
+    let nodes = Inner::again(&call, |until| link.nodes(until)).await?;
+    if !link.is_cluster() {
+        // Whether it is there. Not by PING: that is refused where the append-only file can't be written.
+        let mut hello = Cmd::new();
+        hello.arg("HELLO");
+        Inner::again(&call, |until| link.send(&hello, until)).await?;
+    }
     let mut found = Vec::new();
     for node in &nodes {
-        let server = Server::read(store, &call, node).await;
+        let server = Server::read(inner, &link, node).await;
         server.judge(&mut found);
+        for replica in server.replicas(inner, &link).await {
+            replica.judge(&mut found);
+        }
     }
-    if inner.link.is_cluster() {
-        found.push(cluster(store, &call).await);
+    if link.is_cluster() {
+        found.push(cluster(&link, &call).await);
     }
     found.push(Finding::new(
         "redis.failover",
@@ -36,60 +48,7 @@ pub(crate) async fn findings(store: &RedisStore) -> Result<Vec<Finding>, StoreEr
     Ok(found)
 }
 
-/// What a server says of itself. Nothing is what it wouldn't say.
-#[derive(Default)]
-struct Server {
-    name: String,
-    info: Option<String>,
-    settings: Vec<(&'static str, Option<String>)>,
-}
-
-const SETTINGS: [&str; 5] =
-    ["maxmemory-policy", "appendonly", "appendfsync", "min-replicas-to-write", "maxmemory"];
-
 impl Server {
-    async fn read(store: &RedisStore, call: &Call, node: &Node) -> Self {
-        let inner = store.inner();
-        let mut info = Cmd::new();
-        info.arg("INFO");
-        let info = inner.ask(call, Some(node), &info).await.ok().and_then(|said| text(&said));
-        let mut settings = Vec::new();
-        for name in SETTINGS {
-            let mut cmd = Cmd::new();
-            cmd.arg("CONFIG").arg("GET").arg(name);
-            let said = inner.ask(call, Some(node), &cmd).await.ok();
-            settings.push((name, said.as_ref().and_then(setting)));
-        }
-        let name = match node {
-            Node::Only => "the server".to_owned(),
-            Node::At { host, port } => format!("{host}:{port}"),
-        };
-        Self { name, info, settings }
-    }
-
-    /// As CONFIG says it; or INFO, where CONFIG is somebody else's business.
-    fn setting(&self, name: &str) -> Option<String> {
-        let configured =
-            self.settings.iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.clone());
-        let info = match name {
-            "maxmemory-policy" => self.said("maxmemory_policy"),
-            "maxmemory" => self.said("maxmemory"),
-            "appendonly" => {
-                self.said("aof_enabled").map(|on| if on == "1" { "yes".to_owned() } else { "no".to_owned() })
-            }
-            _ => None,
-        };
-        configured.or(info)
-    }
-
-    fn said(&self, name: &str) -> Option<String> {
-        field(self.info.as_deref()?, name)
-    }
-
-    fn number(&self, name: &str) -> Option<u64> {
-        self.said(name)?.parse().ok()
-    }
-
     fn judge(&self, found: &mut Vec<Finding>) {
         let who = &self.name;
         let mut say = |id, severity, message: String| found.push(Finding::new(id, severity, message));
@@ -128,6 +87,18 @@ impl Server {
             (Some(_), None) => unread.push("appendfsync"),
             (None, _) => unread.push("appendonly"),
         }
+        match (self.setting("appendonly").as_deref(), self.setting("no-appendfsync-on-rewrite").as_deref()) {
+            (Some("yes"), Some("yes")) => say(
+                "redis.fsync_on_rewrite",
+                Severity::Danger,
+                format!(
+                    "{who} flushes nothing while it rewrites its append-only file (no-appendfsync-on-rewrite yes): a crash \
+                     of the machine loses what was acknowledged meanwhile. Set no-appendfsync-on-rewrite no"
+                ),
+            ),
+            (Some("no"), _) | (_, Some(_)) => {}
+            (_, None) => unread.push("no-appendfsync-on-rewrite"),
+        }
         if self.said("aof_last_write_status").is_some_and(|status| status != "ok") {
             say(
                 "redis.aof_failing",
@@ -154,7 +125,15 @@ impl Server {
             Some(_) => {}
             None => unread.push("redis_version"),
         }
-        if !unread.is_empty() {
+        if self.is_beside && self.info.is_none() {
+            say(
+                "redis.replica_unread",
+                Severity::Warning,
+                format!(
+                    "{who} can't be asked from here, and what it is set to counts when it is promoted: look for yourself"
+                ),
+            );
+        } else if !unread.is_empty() {
             say(
                 "redis.unread",
                 Severity::Warning,
@@ -174,32 +153,53 @@ impl Server {
         let who = &self.name;
         match self.said("role").as_deref() {
             Some("master") => {}
+            Some(_) if self.is_beside => {}
             Some(_) => say(
                 "redis.replica",
                 Severity::Danger,
                 format!(
-                    "{who} is a replica: it refuses writes. Name the master, or the sentinels that know it"
+                    "{who} is a replica: it refuses every call. Name the master, or the sentinels that know it"
                 ),
             ),
             None => unread.push("role"),
         }
-        match (self.number("connected_slaves"), self.setting("min-replicas-to-write").as_deref()) {
-            (Some(0), _) => say(
-                "redis.no_replica",
-                Severity::Info,
-                format!("{who} has no replica: with its machine go its records"),
+        match self.number("connected_slaves") {
+            // It will have some when it is promoted, as its master has.
+            _ if self.is_beside => {}
+            Some(0) => {
+                return say(
+                    "redis.no_replica",
+                    Severity::Info,
+                    format!("{who} has no replica: with its machine go its records"),
+                );
+            }
+            Some(_) => {}
+            None => return unread.push("connected_slaves"),
+        }
+        let cut_off = "cut off, an old master acknowledges what the next one never hears";
+        match (
+            self.setting("min-replicas-to-write").as_deref(),
+            self.setting("min-replicas-max-lag").as_deref(),
+        ) {
+            (Some("0"), _) => say(
+                "redis.min_replicas",
+                Severity::Warning,
+                format!(
+                    "{who} takes writes with no replica at hand (min-replicas-to-write 0): {cut_off}. Set 1, and \
+                     min-replicas-max-lag"
+                ),
             ),
             (Some(_), Some("0")) => say(
                 "redis.min_replicas",
                 Severity::Warning,
                 format!(
-                    "{who} takes writes with no replica at hand (min-replicas-to-write 0): cut off, an old master \
-                     acknowledges what the next one never hears. Set 1, and min-replicas-max-lag"
+                    "{who} doesn't look at its replicas (min-replicas-max-lag 0 turns min-replicas-to-write off): \
+                     {cut_off}. Set min-replicas-max-lag 10"
                 ),
             ),
             (Some(_), Some(_)) => {}
-            (Some(_), None) => unread.push("min-replicas-to-write"),
-            (None, _) => unread.push("connected_slaves"),
+            (None, _) => unread.push("min-replicas-to-write"),
+            (_, None) => unread.push("min-replicas-max-lag"),
         }
     }
 
@@ -228,19 +228,10 @@ impl Server {
     }
 }
 
-/// The value in CONFIG GET's answer: a map, or names and values in turn.
-fn setting(said: &Value) -> Option<String> {
-    match said {
-        Value::Map(pairs) => text(&pairs.first()?.1),
-        Value::Array(each) => text(each.get(1)?),
-        _ => None,
-    }
-}
-
-async fn cluster(store: &RedisStore, call: &Call) -> Finding {
+async fn cluster(link: &Link, call: &Call) -> Finding {
     let mut cmd = Cmd::new();
     cmd.arg("CLUSTER").arg("INFO");
-    let said = store.inner().ask(call, None, &cmd).await.ok().and_then(|said| text(&said));
+    let said = Inner::again(call, |until| link.send(&cmd, until)).await.ok().and_then(|said| text(&said));
     match said.as_deref().map(|info| (field(info, "cluster_state"), field(info, "cluster_slots_assigned"))) {
         Some((Some(state), Some(assigned))) if state == "ok" && assigned == "16384" => Finding::new(
             "redis.cluster",

@@ -132,8 +132,9 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Opens a server that may evict records to make room, which it is refused otherwise: the work of an evicted
-    /// record is done again when its caller comes back, and its holder's completion is lost.
+    /// Opens a server that may evict records to make room, or whose user may not ask it (INFO). Both are refused
+    /// otherwise: the work of an evicted record is done again when its caller comes back, and its holder's completion is
+    /// lost.
     pub fn accept_eviction(mut self) -> Self {
         self.may_evict = true;
         self
@@ -161,7 +162,7 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// Opens the store, and looks whether the server is there and may not evict records.
+    /// Opens the store, and looks whether the server is there, is no replica, and may not evict records.
     ///
     /// ```text
     /// redis://[user:password@]host:port/database      rediss:// with TLS      redis+unix:///path
@@ -173,8 +174,10 @@ impl RedisStoreBuilder {
     ///
     /// # Errors
     /// [`InvalidInput`](oncekey_core::ErrorKind::InvalidInput) for a URL or a setting that can't be meant,
-    /// [`Unsupported`](oncekey_core::ErrorKind::Unsupported) for a server that may evict, and whatever keeps the
-    /// server from being reached by the call's deadline.
+    /// [`Unsupported`](oncekey_core::ErrorKind::Unsupported) for a server that may evict or won't say whether it may,
+    /// or that is one of a cluster and opened as if it were alone;
+    /// [`Unavailable`](oncekey_core::ErrorKind::Unavailable) for one that is a replica until the call's deadline, and
+    /// whatever keeps the server from being reached by then.
     pub async fn connect(self, url: &str) -> Result<RedisStore, StoreError> {
         let store = self.connect_lazy(url)?;
         store.ping(NAME).await?;

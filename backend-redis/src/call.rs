@@ -122,10 +122,18 @@ impl Inner {
 
     /// Sends a command that writes nothing, to the server it is for, again and again while what fails may pass.
     pub(crate) async fn ask(&self, call: &Call, node: Option<&Node>, cmd: &Cmd) -> Result<Value, StoreError> {
+        let node = node.unwrap_or(&Node::Only);
+        Self::again(call, |until| self.link.send_to(node, cmd, until)).await
+    }
+
+    /// Does what writes nothing, again and again while what fails may pass.
+    pub(crate) async fn again<T, F: Future<Output = Result<T, Failure>>>(
+        call: &Call,
+        once: impl Fn(Instant) -> F,
+    ) -> Result<T, StoreError> {
         let (mut failures, mut last) = (0, None);
         loop {
-            let sent = self.link.send_to(node.unwrap_or(&Node::Only), cmd, call.deadline).await;
-            let failure: Failure = match sent {
+            let failure: Failure = match once(call.deadline).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };

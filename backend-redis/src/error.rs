@@ -71,6 +71,40 @@ impl Failure {
         Self::new(kind, Effect::NotApplied, next, message).because(error)
     }
 
+    /// It was the master a moment ago, or never was: what it would say is a past.
+    pub(crate) fn replica(error: Option<RedisError>) -> Self {
+        let message = "this is a replica: point the URL at the master, or at the sentinels that know it";
+        Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Retry, message).broken().from(error)
+    }
+
+    /// A cluster's server, which was opened as if it were alone.
+    pub(crate) fn one_of_several(error: Option<RedisError>) -> Self {
+        let message = "the server is one of a cluster: open it by redis+cluster://host:port,..";
+        Self::unsupported(message).from(error)
+    }
+
+    /// A key may be on a server that was read already.
+    pub(crate) fn moving() -> Self {
+        let message = "slots are being moved between the cluster's masters, and a key in between may be missed: ask \
+            again when they have moved (CLUSTER NODES shows them in brackets, and redis-cli --cluster fix ends what was \
+            left half-way)";
+        Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Give, message)
+    }
+
+    /// What the server said is told too.
+    fn from(mut self, error: Option<RedisError>) -> Self {
+        if let Some(error) = error {
+            self.message = format!("{} ({})", self.message, text(&error));
+            self.source = Some(error);
+        }
+        self
+    }
+
+    /// In words.
+    pub(crate) fn said(self) -> String {
+        self.message
+    }
+
     /// Nor by the deadline.
     pub(crate) fn no_connection_yet() -> Self {
         let message = "no connection could be had in time: is the server down, or a network in between?";
@@ -129,16 +163,8 @@ impl Failure {
             "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" | "MISCONF" | "NOREPLICAS" => {
                 (ErrorKind::Unavailable, Next::Retry, false, format!("the server can't write now: {said}"))
             }
-            // It was the master a moment ago.
-            "READONLY" | "UNBLOCKED" => {
-                (ErrorKind::Unavailable, Next::Retry, true, format!("the server is a replica: {said}"))
-            }
-            "MOVED" | "ASK" | "CROSSSLOT" => {
-                let message = format!(
-                    "the server is one of a cluster: open it by redis+cluster://host:port,.. ({said})"
-                );
-                (ErrorKind::Unsupported, Next::Give, false, message)
-            }
+            "READONLY" | "UNBLOCKED" => return Self::replica(Some(error)),
+            "MOVED" | "ASK" | "CROSSSLOT" => return Self::one_of_several(Some(error)),
             "WRONGTYPE" => {
                 let message = format!("a key of this prefix is somebody else's: {said}");
                 (ErrorKind::Corrupt, Next::Give, false, message)

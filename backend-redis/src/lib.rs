@@ -55,6 +55,7 @@ mod source;
 mod store;
 mod value;
 mod wake;
+mod walk;
 
 #[cfg(feature = "test-util")]
 pub use builder::ClockOffset;

@@ -7,13 +7,15 @@
 //! replicas or disks has a connection to itself meanwhile, of a few that are made as they are needed, and it is written
 //! on the same: WAIT speaks of what came before it there.
 
+mod beside;
+mod fit;
+
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use oncekey_core::{Effect, ErrorKind};
-use redis::aio::{ConnectionLike, PubSub};
+use redis::aio::PubSub;
 use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -37,6 +39,7 @@ const WAITING_IN_CLUSTER: usize = 8;
 pub(crate) struct Link(Arc<Inner>);
 
 struct Inner {
+    address: Address,
     opening: Arc<Opening>,
     shared: Arc<Lane>,
     /// For writes that wait.
@@ -47,6 +50,8 @@ struct Inner {
 struct Opening {
     source: Source,
     may_evict: bool,
+    /// Whether it is there to look at what is wrong: then no server is refused for what it is.
+    looks: bool,
     /// Where connections are counted, in tests.
     count: Option<Arc<AtomicU64>>,
 }
@@ -104,16 +109,27 @@ impl Link {
         may_evict: bool,
         count: Option<Arc<AtomicU64>>,
     ) -> Result<Self, Failure> {
+        Self::of(address, within, may_evict, false, count)
+    }
+
+    fn of(
+        address: Address,
+        within: Option<Duration>,
+        may_evict: bool,
+        looks: bool,
+        count: Option<Arc<AtomicU64>>,
+    ) -> Result<Self, Failure> {
         let within = within.unwrap_or_default();
-        let source = Source::new(address, within).map_err(Failure::no_connection)?;
+        let source = Source::new(address.clone(), within).map_err(Failure::no_connection)?;
         let waiting = if matches!(source, Source::Cluster { .. }) { WAITING_IN_CLUSTER } else { WAITING };
-        let opening = Arc::new(Opening { source, may_evict, count });
+        let opening = Arc::new(Opening { source, may_evict, looks, count });
         let shared = Arc::new(Lane::new(Duration::ZERO));
-        Ok(Self(Arc::new(Inner { opening, shared, waiting: Waiting::new(waiting, within) })))
+        let waiting = Waiting::new(waiting, within);
+        Ok(Self(Arc::new(Inner { address, opening, shared, waiting })))
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self.0.opening.source, Source::Cluster { .. })
+        self.0.opening.is_cluster()
     }
 
     /// Sends a command, by `deadline`, to the server that has its key.
@@ -133,11 +149,7 @@ impl Link {
         let lane = Arc::clone(&taken.lane);
         let (said, live) = lane.ask(&self.0.opening, &Ask::Two(first, then), deadline).await?;
         taken.late = false;
-        let values = self.said(said, &lane, &live)?;
-        let Value::Array(values) = values else { return Err(Failure::nonsense()) };
-        let Ok([said, also]) = <[Value; 2]>::try_from(values) else { return Err(Failure::nonsense()) };
-        let said = self.said(Ok(said), &lane, &live)?;
-        Ok([said, also])
+        self.both_said(said, &lane, &live)
     }
 
     /// Sends a command to one of the servers.
@@ -172,15 +184,25 @@ impl Link {
     }
 
     fn said(&self, said: RedisResult<Value>, lane: &Lane, live: &Arc<Live>) -> Result<Value, Failure> {
-        let failure = match said {
-            Ok(Value::ServerError(error)) => self.failure(error.into()),
-            Ok(value) => return Ok(value),
-            Err(error) => self.failure(error),
+        let said = match said {
+            Ok(Value::ServerError(error)) => Err(self.failure(error.into())),
+            said => said.map_err(|error| self.failure(error)),
         };
-        if failure.broken {
-            lane.leave(live);
-        }
-        Err(failure)
+        unless_broken(said, lane, live)
+    }
+
+    /// What both of two commands were answered; the server's error about the second is its value.
+    fn both_said(
+        &self,
+        said: RedisResult<Value>,
+        lane: &Lane,
+        live: &Arc<Live>,
+    ) -> Result<[Value; 2], Failure> {
+        let values = self.said(said, lane, live)?;
+        let Value::Array(values) = values else { return Err(Failure::nonsense()) };
+        let Ok([said, also]) = <[Value; 2]>::try_from(values) else { return Err(Failure::nonsense()) };
+        let said = self.said(Ok(said), lane, live)?;
+        Ok([said, also])
     }
 
     fn failure(&self, error: RedisError) -> Failure {
@@ -188,60 +210,26 @@ impl Link {
     }
 }
 
+/// A connection that can't be used any more is made anew by the next call.
+fn unless_broken<T>(said: Result<T, Failure>, lane: &Lane, live: &Arc<Live>) -> Result<T, Failure> {
+    said.inspect_err(|failure| {
+        if failure.broken {
+            lane.leave(live);
+        }
+    })
+}
+
 impl Opener for Opening {
     async fn open(&self) -> Result<Connection, Failure> {
         let open = async {
             let connection = self.source.connect().await?;
-            self.is_safe(&connection).await?;
+            self.fits(&connection).await?;
             if let Some(count) = &self.count {
                 count.fetch_add(1, Ordering::SeqCst);
             }
             Ok(connection)
         };
         timeout(OPEN, open).await.unwrap_or_else(|_| Err(Failure::no_connection_yet()))
-    }
-}
-
-impl Opening {
-    /// A server that may evict what it was given loses records while it looks well. What it won't say is let pass,
-    /// and is a finding of `assess`.
-    async fn is_safe(&self, connection: &Connection) -> Result<(), Failure> {
-        if self.may_evict {
-            return Ok(());
-        }
-        let mut info = Cmd::new();
-        info.arg("INFO").arg("memory");
-        let said = match connection.clone() {
-            Connection::One(mut one) => one.send_packed_command(&info).await,
-            Connection::Cluster(mut cluster) => cluster.req_packed_command(&info).await,
-        };
-        match said {
-            Ok(said) => match evicting(&said) {
-                Some(policy) => Err(Failure::unsupported(format!(
-                    "the server's maxmemory-policy is {policy}: it may evict records, and their work would be done \
-                     twice. Set noeviction, or say RedisStoreBuilder::accept_eviction if that may happen"
-                ))),
-                None => Ok(()),
-            },
-            Err(error) if error.code().is_some() && error.code() != Some("LOADING") => Ok(()),
-            Err(error) => {
-                let mut failure = Failure::of(error);
-                (failure.effect, failure.kind) = (Effect::NotApplied, ErrorKind::Unavailable);
-                Err(failure)
-            }
-        }
-    }
-}
-
-/// The eviction policy that some server said, if it is one that evicts.
-fn evicting(said: &Value) -> Option<String> {
-    match said {
-        Value::Map(each) => each.iter().find_map(|(_, said)| evicting(said)),
-        Value::Array(each) => each.iter().find_map(evicting),
-        said => {
-            let policy = crate::assess::field(&text(said)?, "maxmemory_policy")?;
-            (policy != "noeviction").then_some(policy)
-        }
     }
 }
 

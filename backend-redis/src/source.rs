@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
@@ -51,12 +51,20 @@ pub(crate) enum Ask<'a> {
     Two(&'a Cmd, &'a Cmd),
     /// Of one of a cluster's servers.
     Of(&'a str, u16, &'a Cmd),
+    /// Of the same, one right behind the other; answered as an array.
+    TwoOf(&'a str, u16, &'a Cmd, &'a Cmd),
+    /// Of each of a cluster's masters.
+    Masters(&'a Cmd),
 }
 
 impl Ask<'_> {
     /// What is sent, in bytes, more or less.
     pub(crate) fn bytes(&self) -> u64 {
-        let (Self::One(cmd) | Self::Two(cmd, _) | Self::Of(_, _, cmd)) = self;
+        let (Self::One(cmd)
+        | Self::Two(cmd, _)
+        | Self::Of(_, _, cmd)
+        | Self::TwoOf(_, _, cmd, _)
+        | Self::Masters(cmd)) = self;
         let length = |arg| match arg {
             redis::Arg::Simple(bytes) => <[u8]>::len(bytes) as u64,
             _ => 0,
@@ -129,9 +137,11 @@ impl Connection {
 
     pub(crate) async fn say(&self, ask: &Ask<'_>) -> RedisResult<Value> {
         match (self.clone(), ask) {
-            (Self::One(mut one), Ask::One(cmd) | Ask::Of(_, _, cmd)) => one.send_packed_command(cmd).await,
+            (Self::One(mut one), Ask::One(cmd) | Ask::Of(_, _, cmd) | Ask::Masters(cmd)) => {
+                one.send_packed_command(cmd).await
+            }
             (Self::Cluster(mut cluster), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
-            (Self::One(mut one), Ask::Two(first, then)) => {
+            (Self::One(mut one), Ask::Two(first, then) | Ask::TwoOf(_, _, first, then)) => {
                 one.send_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
             }
             // The driver sends both by the first one's key, on one connection, and both again where it is sent on.
@@ -139,11 +149,22 @@ impl Connection {
                 cluster.req_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
             }
             (Self::Cluster(mut cluster), Ask::Of(host, port, cmd)) => {
-                let to = SingleNodeRoutingInfo::ByAddress { host: (*host).to_owned(), port: *port };
-                cluster.route_command((*cmd).clone(), RoutingInfo::SingleNode(to)).await
+                cluster.route_command((*cmd).clone(), RoutingInfo::SingleNode(at(host, *port))).await
+            }
+            (Self::Cluster(mut cluster), Ask::TwoOf(host, port, first, then)) => {
+                let both = both(first, then);
+                cluster.route_pipeline(both, 0, 2, at(host, *port)).await.map(Value::Array)
+            }
+            (Self::Cluster(mut cluster), Ask::Masters(cmd)) => {
+                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                cluster.route_command((*cmd).clone(), masters).await
             }
         }
     }
+}
+
+fn at(host: &str, port: u16) -> SingleNodeRoutingInfo {
+    SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port }
 }
 
 fn both(first: &Cmd, then: &Cmd) -> redis::Pipeline {
@@ -157,7 +178,7 @@ pub(crate) fn tcp() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-fn info(login: &Login, host: &str, port: u16) -> redis::ConnectionInfo {
+pub(crate) fn info(login: &Login, host: &str, port: u16) -> redis::ConnectionInfo {
     let mut who = redis::RedisConnectionInfo::default().set_db(login.database).set_protocol(login.protocol());
     if let Some(user) = &login.user {
         who = who.set_username(user);

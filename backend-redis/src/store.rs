@@ -166,10 +166,8 @@ impl RedisStore {
 
     /// Whether the server can be reached and is one that a store may be opened on.
     pub(crate) async fn ping(&self, name: &'static str) -> Result<(), StoreError> {
-        let mut ping = Cmd::new();
-        ping.arg("PING");
         let call = Call::reading(name, self.0.deadline());
-        self.0.ask(&call, None, &ping).await.map(drop)
+        Inner::again(&call, |until| self.0.link.fits(until)).await
     }
 
     async fn reserve(

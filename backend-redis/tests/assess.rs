@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
 
-use oncekey_redis::{Finding, IdempotencyAdmin, RedisStore, Severity};
+use oncekey_redis::{
+    ErrorKind, Finding, IdempotencyAdmin, IdempotencyStore, Principal, RedisStore, Severity,
+};
 use oncekey_testbed::redis::{Cluster, Server};
 use oncekey_testbed::wait_until;
 
@@ -14,7 +19,7 @@ fn safe() -> Server {
 }
 
 async fn findings(url: &str) -> BTreeMap<&'static str, Finding> {
-    let store = RedisStore::builder().accept_eviction().connect_lazy(url).unwrap();
+    let store = RedisStore::builder().connect_lazy(url).unwrap();
     store.assess().await.unwrap().into_iter().map(|finding| (finding.id, finding)).collect()
 }
 
@@ -60,6 +65,33 @@ async fn flushes_that_come_later() {
     assert_eq!(found(&[["appendfsync", "no"]], "redis.fsync").await.severity, Severity::Danger);
 }
 
+/// A server that may write no file larger than 64 KiB, and hears of it.
+fn cramped(folder: &Path) -> Server {
+    let script = "#!/bin/sh\ntrap '' XFSZ\nulimit -f 128\nexec redis-server \"$@\"\n";
+    let program = folder.join("redis-server");
+    std::fs::write(&program, script).unwrap();
+    for path in [folder, &program] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let others = std::env::var_os("PATH").unwrap();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&others));
+    Server::builder().binaries_in(folders).setting("appendfsync", "everysec").start().unwrap()
+}
+
+#[tokio::test]
+async fn a_disk_that_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = cramped(folder.path());
+    assert!(!findings(&server.url(0)).await.contains_key("redis.aof_failing"));
+    server.cli(["set", "large", &"x".repeat(80_000)]).unwrap();
+    assert_eq!(findings(&server.url(0)).await["redis.aof_failing"].severity, Severity::Danger);
+    // docs/guarantees.md: nor is anything read there, where nothing can be written.
+    let store =
+        RedisStore::builder().call_deadline(Duration::from_secs(1)).connect_lazy(&server.url(0)).unwrap();
+    let refused = store.lookup(&Principal::new("p").unwrap().slot("k").unwrap()).await.unwrap_err();
+    assert!(refused.kind() == ErrorKind::Unavailable && refused.to_string().contains("MISCONF"), "{refused}");
+}
+
 #[tokio::test]
 async fn memory() {
     assert_eq!(found(&[["maxmemory", "0"]], "redis.maxmemory").await.severity, Severity::Info);
@@ -67,18 +99,80 @@ async fn memory() {
 }
 
 #[tokio::test]
+async fn flushes_that_wait_for_a_rewrite() {
+    let finding = found(&[["no-appendfsync-on-rewrite", "yes"]], "redis.fsync_on_rewrite").await;
+    assert_eq!(finding.severity, Severity::Danger);
+}
+
+/// A master and a replica to whose settings nobody could object.
+fn pair() -> [Server; 2] {
+    let builder = || {
+        let builder = Server::builder().tcp().setting("maxmemory", "100mb");
+        builder.setting("min-replicas-to-write", "1").setting("min-replicas-max-lag", "10")
+    };
+    let master = builder().start().unwrap();
+    let replica = builder().replica_of(&master).start().unwrap();
+    [master, replica]
+}
+
+#[tokio::test]
 async fn replicas() {
-    let master = Server::builder().tcp().setting("maxmemory", "100mb").start().unwrap();
-    let replica = Server::builder().tcp().setting("maxmemory", "100mb").replica_of(&master).start().unwrap();
-    let all = findings(&master.url(0)).await;
-    assert_eq!(all["redis.min_replicas"].severity, Severity::Warning);
-    assert!(!all.contains_key("redis.no_replica"));
-    master.cli(["config", "set", "min-replicas-to-write", "1"]).unwrap();
+    let [master, replica] = pair();
     let all = findings(&master.url(0)).await;
     assert_eq!(all.keys().copied().collect::<Vec<_>>(), ["redis.failover"]);
-    // Who names the replica is told.
-    let all = findings(&replica.url(0)).await;
-    assert_eq!(all["redis.replica"].severity, Severity::Danger);
+    for [name, value] in [["min-replicas-to-write", "0"], ["min-replicas-max-lag", "0"]] {
+        let before = master.cli(["config", "get", name]).unwrap();
+        master.cli(["config", "set", name, value]).unwrap();
+        let all = findings(&master.url(0)).await;
+        assert_eq!(
+            all.keys().copied().collect::<Vec<_>>(),
+            ["redis.failover", "redis.min_replicas"],
+            "{name}"
+        );
+        let finding = &all["redis.min_replicas"];
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.message.contains(&format!("{name} {value}")), "{finding:?}");
+        master.cli(["config", "set", name, before.lines().last().unwrap()]).unwrap();
+    }
+    // Who names the replica is told, though no store is opened there.
+    let store = RedisStore::builder().connect_lazy(&replica.url(0)).unwrap();
+    let found = store.assess().await.unwrap();
+    assert!(found.iter().any(|f| (f.id, f.severity) == ("redis.replica", Severity::Danger)), "{found:?}");
+}
+
+/// What a replica is set to counts from its promotion on, and then it is too late.
+#[tokio::test]
+async fn what_a_replica_is_set_to() {
+    let [master, replica] = pair();
+    let place = replica.tcp_address().unwrap().to_string();
+    for ([name, value], id) in [
+        (["maxmemory-policy", "allkeys-lru"], "redis.eviction"),
+        (["appendonly", "no"], "redis.aof"),
+        (["appendfsync", "everysec"], "redis.fsync"),
+        (["no-appendfsync-on-rewrite", "yes"], "redis.fsync_on_rewrite"),
+        (["min-replicas-to-write", "0"], "redis.min_replicas"),
+        (["maxmemory", "0"], "redis.maxmemory"),
+    ] {
+        let before = replica.cli(["config", "get", name]).unwrap();
+        replica.cli(["config", "set", name, value]).unwrap();
+        let all = findings(&master.url(0)).await;
+        let mut ids = ["redis.failover", id];
+        ids.sort_unstable();
+        assert_eq!(all.keys().copied().collect::<Vec<_>>(), ids, "{name}");
+        assert!(all[id].message.contains(&place), "{:?}", all[id]);
+        replica.cli(["config", "set", name, before.lines().last().unwrap()]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_cant_be_asked() {
+    let [master, replica] = pair();
+    replica.cli(["config", "set", "requirepass", "another"]).unwrap();
+    let all = findings(&master.url(0)).await;
+    assert_eq!(all.keys().copied().collect::<Vec<_>>(), ["redis.failover", "redis.replica_unread"]);
+    let finding = &all["redis.replica_unread"];
+    assert_eq!(finding.severity, Severity::Warning);
+    assert!(finding.message.contains(&replica.tcp_address().unwrap().to_string()), "{finding:?}");
 }
 
 #[tokio::test]
@@ -88,7 +182,15 @@ async fn what_it_may_not_read_is_a_finding_too() {
     let all = findings(&format!("{}&user=app&pass=secret", server.url(0))).await;
     let unread = &all["redis.unread"];
     assert_eq!(unread.severity, Severity::Warning);
-    for setting in ["maxmemory-policy", "appendonly", "role", "maxmemory", "redis_version"] {
+    for setting in [
+        "maxmemory-policy",
+        "appendonly",
+        "no-appendfsync-on-rewrite",
+        "role",
+        "connected_slaves",
+        "maxmemory",
+        "redis_version",
+    ] {
         assert!(unread.message.contains(setting), "{unread:?}");
     }
 }
@@ -101,7 +203,7 @@ async fn a_cluster_with_a_hole() {
     for server in cluster.servers() {
         server.cli(["cluster", "delslots", "1"]).unwrap();
     }
-    wait_until("the cluster to see it", std::time::Duration::from_secs(30), || {
+    wait_until("the cluster to see it", Duration::from_secs(30), || {
         let server = &cluster.servers()[0];
         let info = server.cli(["cluster", "info"]).map_err(|error| error.to_string())?;
         if info.contains("cluster_state:fail") { Ok(()) } else { Err(info) }

@@ -23,8 +23,12 @@ struct Key {
 
 impl Key {
     async fn new() -> Self {
+        Self::with_deadline(Duration::from_secs(10)).await
+    }
+
+    async fn with_deadline(deadline: Duration) -> Self {
         let server = Server::start().unwrap();
-        let builder = RedisStore::builder().prefix("keys").linger(LINGER);
+        let builder = RedisStore::builder().prefix("keys").linger(LINGER).call_deadline(deadline);
         // `cargo xtask guards` takes clauses out.
         let builder = match std::env::var_os("ONCEKEY_LUA") {
             Some(folder) => builder.script_folder(folder),
@@ -148,4 +152,14 @@ async fn an_unknown_stays_until_somebody_settles_it() {
         }
         key.goes_after(LINGER);
     }
+}
+
+/// A script that says that it writes nothing would be run there.
+#[tokio::test]
+async fn a_master_that_became_a_replica_refuses_to_look() {
+    let key = Key::with_deadline(Duration::from_secs(1)).await;
+    key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
+    key.server.cli(["replicaof", "127.0.0.1", "1"]).unwrap();
+    let refused = key.store.lookup(&key.slot).await.unwrap_err();
+    assert!(refused.to_string().contains("this is a replica"), "{refused}");
 }

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use oncekey_redis::{
     CompleteOutcome, Completion, ErrorKind, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore,
     Principal, RedisStore, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome, ReserveRequest,
@@ -52,6 +53,13 @@ async fn everything(store: &RedisStore) {
     store.clone().close().await;
 }
 
+/// Asks, and gives up before there can be an answer: which is nobody's then, and is asked after.
+fn abandon(server: &Server, store: &RedisStore) {
+    server.stop();
+    assert!(store.lookup(&slot("a")).now_or_never().is_none());
+    server.cont();
+}
+
 /// The rights that docs/guarantees.md lists, in the line that begins so.
 fn documented(what: &str) -> Vec<String> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guarantees.md");
@@ -86,6 +94,7 @@ async fn the_rights_that_are_documented_are_those_that_are_used() {
     allow(&server, &rights);
     let store = RedisStore::connect(&as_app(&server)).await.unwrap();
     everything(&store).await;
+    abandon(&server, &store);
     // Who waits listens, and is told.
     let held = grant(&store, "waited for").await;
     let waits = store.watch(&slot("waited for"));
@@ -108,6 +117,7 @@ async fn the_rights_that_are_documented_are_those_that_are_used() {
         server.cli(["script", "flush"]).unwrap();
         let store = RedisStore::builder().connect_lazy(&as_app(&server)).unwrap();
         everything(&store).await;
+        abandon(&server, &store);
         let waits = store.watch(&slot("a"));
         let name = &right[1..];
         tokio::task::block_in_place(|| {

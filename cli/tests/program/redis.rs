@@ -121,12 +121,17 @@ fn a_server_that_may_evict_is_refused_unless_it_is_accepted_in_words() {
         .printed("ran\n");
 }
 
-/// The user has its prefix and nothing else: no INFO, no CONFIG, no other key or channel.
+/// The user has its prefix and INFO, and nothing else: no CONFIG, no other key or channel. Without INFO nobody knows
+/// whether records are evicted.
 #[test]
-fn a_user_that_has_its_prefix_alone_is_enough() {
+fn a_user_that_has_its_prefix_and_info_is_enough() {
     let server = Server::start().unwrap();
     server.cli("acl setuser app on >right ~oncekey* &oncekey* +@all -@dangerous".split(' ')).unwrap();
-    works_on(&with(&server.url(0), "user=app&pass=right"));
+    let url = with(&server.url(0), "user=app&pass=right");
+    Place::on(&url).exec("k").sh("echo ran").run().refused(69, "+info");
+    works_on(&with(&url, "oncekey_prefix=oncekey-evicted&oncekey_eviction=accepted"));
+    server.cli("acl setuser app +info".split(' ')).unwrap();
+    works_on(&url);
 }
 
 #[test]

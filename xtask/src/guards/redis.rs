@@ -102,6 +102,7 @@ pub(super) const GUARDS: &[Guard] = &[
     guard(RELEASE, "'\\0\\0\\0\\0\\0\\0\\0\\0' .. value:sub(27)", "struct.pack('<I8', now) .. value:sub(27)"),
     guard(RELEASE, "if value:sub(3, 10) == '\\255\\255\\255\\255\\255\\255\\255\\255' then", "if false then"),
     guard(RELEASE, "math.max(expires, now + ARGV[2] * 1000)", "expires"),
+    guard(LOOKUP, "#!lua flags=allow-oom", "#!lua flags=no-writes"),
     guard(LOOKUP, " + (ARGV[2] or 0), value }", ", value }"),
     guard(RESOLVE, "expires <= now or ", ""),
     guard(RESOLVE, " or value:sub(27, 34) ~= ARGV[1]", ""),

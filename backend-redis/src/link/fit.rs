@@ -1,0 +1,178 @@
+//! Whether a server is one that a store may be opened on, and read from: a master, that may not evict records, and that
+//! isn't one of a cluster whose others are not asked.
+
+use redis::{Cmd, RedisError, RedisResult, Value};
+use tokio::time::Instant;
+
+use super::{Link, Node, Opening, text, unless_broken};
+use crate::assess::field;
+use crate::error::Failure;
+use crate::source::{Ask, Connection, Source};
+
+impl Link {
+    /// Looks again, on the connection that calls are sent by: it may have become another since.
+    pub(crate) async fn fits(&self, deadline: Instant) -> Result<(), Failure> {
+        let (opening, lane, questions) = (&self.0.opening, &self.0.shared, Questions::new());
+        let Some(ask) = opening.asks(&questions) else {
+            // It isn't asked what it is, but whether it is there.
+            return self.nodes(deadline).await.map(drop);
+        };
+        let (said, live) = lane.ask(opening, &ask, deadline).await?;
+        unless_broken(opening.judge(said), lane, &live)
+    }
+
+    /// Sends a command that has no key to one of the servers, if that is a master: what it answers, and which process
+    /// it is, which Redis draws at its start. Asked behind the command, on its connection: a server that became a
+    /// replica before it answered is found out.
+    pub(crate) async fn send_to_master(
+        &self,
+        node: &Node,
+        cmd: &Cmd,
+        deadline: Instant,
+    ) -> Result<(Value, String), Failure> {
+        let mut info = Cmd::new();
+        info.arg("INFO").arg("server").arg("replication");
+        let ask = match node {
+            Node::Only => Ask::Two(cmd, &info),
+            Node::At { host, port } => Ask::TwoOf(host, *port, cmd, &info),
+        };
+        let lane = &self.0.shared;
+        let (said, live) = lane.ask(&self.0.opening, &ask, deadline).await?;
+        let [said, info] = self.both_said(said, lane, &live)?;
+        let info = self.said(Ok(info), lane, &live)?;
+        let info = text(&info).ok_or_else(Failure::nonsense)?;
+        let process = if field(&info, "role").is_some_and(|role| role != "master") {
+            Err(Failure::replica(None))
+        } else if !self.is_cluster() && is_in_cluster(&info) {
+            Err(Failure::one_of_several(None))
+        } else {
+            field(&info, "run_id").ok_or_else(Failure::nonsense)
+        };
+        Ok((said, unless_broken(process, lane, &live)?))
+    }
+}
+
+/// What a server may be asked of itself.
+struct Questions {
+    hello: Cmd,
+    info: Cmd,
+}
+
+impl Questions {
+    fn new() -> Self {
+        let (mut hello, mut info) = (Cmd::new(), Cmd::new());
+        // Whoever may connect may say HELLO.
+        hello.arg("HELLO");
+        info.arg("INFO").arg("server").arg("memory");
+        Self { hello, info }
+    }
+}
+
+impl Opening {
+    /// What a server says of itself when it is connected to.
+    pub(super) async fn fits(&self, connection: &Connection) -> Result<(), Failure> {
+        match self.asks(&Questions::new()) {
+            Some(ask) => self.judge(connection.say(&ask).await),
+            None => Ok(()),
+        }
+    }
+
+    /// A cluster's client finds the masters itself, and a replica there sends on whoever asks for a key.
+    fn asks<'a>(&self, questions: &'a Questions) -> Option<Ask<'a>> {
+        match (self.is_cluster(), self.may_evict) {
+            _ if self.looks => None,
+            (true, true) => None,
+            (true, false) => Some(Ask::Masters(&questions.info)),
+            (false, true) => Some(Ask::One(&questions.hello)),
+            (false, false) => Some(Ask::Two(&questions.hello, &questions.info)),
+        }
+    }
+
+    fn judge(&self, said: RedisResult<Value>) -> Result<(), Failure> {
+        match (self.is_cluster(), self.may_evict) {
+            (true, _) => keeps_records(said, true),
+            (false, true) => is_master(said),
+            (false, false) => {
+                let Value::Array(both) = said.map_err(unsure)? else { return Err(Failure::nonsense()) };
+                let Ok([hello, info]) = <[Value; 2]>::try_from(both) else { return Err(Failure::nonsense()) };
+                is_master(Ok(hello))?;
+                keeps_records(Ok(info), false)
+            }
+        }
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.source, Source::Cluster { .. })
+    }
+}
+
+/// Whether that is what HELLO says. Whatever doesn't know the command is let pass: no script runs on a replica.
+fn is_master(hello: RedisResult<Value>) -> Result<(), Failure> {
+    let hello = match hello {
+        Ok(Value::ServerError(error)) => Err(error.into()),
+        hello => hello,
+    };
+    let role = match hello {
+        Err(error) if error.code() == Some("ERR") => return Ok(()),
+        Err(error) => return Err(unsure(error)),
+        Ok(Value::Map(pairs)) => {
+            pairs.iter().find(|(name, _)| text(name).as_deref() == Some("role")).map(|(_, role)| text(role))
+        }
+        Ok(Value::Array(each)) => each
+            .chunks_exact(2)
+            .find(|pair| text(&pair[0]).as_deref() == Some("role"))
+            .map(|pair| text(&pair[1])),
+        Ok(_) => None,
+    };
+    match role.flatten().as_deref() {
+        None | Some("master") => Ok(()),
+        Some(_) => Err(Failure::replica(None)),
+    }
+}
+
+/// Whether each server says that it never evicts what it was given: one that may loses records while it looks well.
+fn keeps_records(said: RedisResult<Value>, in_cluster: bool) -> Result<(), Failure> {
+    match said {
+        Ok(Value::ServerError(error)) => keeps_records(Err(error.into()), in_cluster),
+        Ok(Value::Map(each)) => each.into_iter().try_for_each(|(_, one)| keeps_records(Ok(one), in_cluster)),
+        Ok(Value::Array(each)) => each.into_iter().try_for_each(|one| keeps_records(Ok(one), in_cluster)),
+        Ok(info) => {
+            let info = text(&info).unwrap_or_default();
+            if !in_cluster && is_in_cluster(&info) {
+                return Err(Failure::one_of_several(None));
+            }
+            match field(&info, "maxmemory_policy").as_deref() {
+                Some("noeviction") => Ok(()),
+                Some(policy) => Err(Failure::unsupported(format!(
+                    "the server's maxmemory-policy is {policy}: it may evict records, and their work would be done \
+                     twice. Set noeviction, or say RedisStoreBuilder::accept_eviction if that may happen"
+                ))),
+                None => Err(unread("INFO doesn't say it")),
+            }
+        }
+        Err(error) if error.code() == Some("ERR") && error.to_string().contains("syntax error") => {
+            Err(Failure::unsupported("Redis 7.0, Valkey 7.2 or later is needed"))
+        }
+        Err(error) if matches!(error.code(), Some("NOPERM" | "ERR")) => {
+            Err(unread(&Failure::of(error).said()))
+        }
+        Err(error) => Err(unsure(error)),
+    }
+}
+
+fn unread(why: &str) -> Failure {
+    Failure::unsupported(format!(
+        "whether the server may evict records can't be read ({why}): let this user run INFO (ACL SETUSER .. +info), or \
+         say RedisStoreBuilder::accept_eviction if records may be evicted, and their work done twice"
+    ))
+}
+
+/// Valkey has another word for it.
+fn is_in_cluster(info: &str) -> bool {
+    ["redis_mode", "server_mode"].iter().any(|word| field(info, word).is_some_and(|mode| mode == "cluster"))
+}
+
+/// Nothing is known of the server yet, and nothing was asked of it but that.
+fn unsure(error: RedisError) -> Failure {
+    Failure::of(error).not_applied()
+}
