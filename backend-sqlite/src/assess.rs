@@ -86,3 +86,28 @@ fn pragma<T: rusqlite::types::FromSql>(db: &Connection, name: &str) -> rusqlite:
     while rows.next()?.is_some() {}
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a connection of the test's own, to a file: a store puts its own into WAL, and nobody takes it out again.
+    #[test]
+    fn a_file_that_is_not_in_wal_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Connection::open(folder.path().join("oncekey.db")).unwrap();
+        db.pragma_update(None, "synchronous", "FULL").unwrap();
+        let ids = |mode: &str| -> Vec<_> {
+            let now: String =
+                db.pragma_update_and_check(None, "journal_mode", mode, |row| row.get(0)).unwrap();
+            assert_eq!(now, mode);
+            let found = settings(&db, true).unwrap().into_iter();
+            found.map(|finding| (finding.id, finding.severity)).collect()
+        };
+        let library = ("sqlite.library", Severity::Info);
+        assert_eq!(ids("wal"), [library]);
+        for mode in ["delete", "truncate", "persist", "memory", "off"] {
+            assert_eq!(ids(mode), [library, ("sqlite.journal_mode", Severity::Warning)], "{mode}");
+        }
+    }
+}

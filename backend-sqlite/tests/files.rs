@@ -212,3 +212,32 @@ fn assess_finds_the_weaker_durability() {
     assert!(found(normal).contains(&("sqlite.synchronous", Severity::Danger)));
     assert!(found(SqliteStore::in_memory().unwrap()).contains(&("sqlite.memory", Severity::Danger)));
 }
+
+#[test]
+fn assess_finds_small_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    for (size, is_found) in [(1_024, true), (2_048, true), (4_096, false), (8_192, false)] {
+        let path = folder.path().join(format!("{size}.db"));
+        let theirs = format!("PRAGMA page_size = {size}; CREATE TABLE theirs (id INTEGER PRIMARY KEY)");
+        Connection::open(&path).unwrap().execute_batch(&theirs).unwrap();
+        let findings = SqliteStore::open(&path).unwrap().blocking().assess().unwrap();
+        let found = findings.iter().find(|finding| finding.id == "sqlite.page_size");
+        assert_eq!(found.map(|finding| finding.severity), is_found.then_some(Severity::Info), "{findings:?}");
+        assert!(found.is_none_or(|finding| finding.message.contains(&size.to_string())), "{findings:?}");
+    }
+}
+
+/// What assess says of it is tested beside it: nobody comes so far while a store has the file open.
+#[test]
+fn nobody_else_takes_an_open_file_out_of_wal() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("oncekey.db");
+    let store = SqliteStore::open(&path).unwrap().blocking();
+    let other = Connection::open(&path).unwrap();
+    other.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let refused =
+        other.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0));
+    assert!(refused.is_err(), "{refused:?}");
+    let findings = store.assess().unwrap();
+    assert!(findings.iter().all(|finding| finding.id != "sqlite.journal_mode"), "{findings:?}");
+}

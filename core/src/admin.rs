@@ -40,6 +40,9 @@ pub trait IdempotencyAdmin: IdempotencyStore {
     /// Deletes the record whose fence is `fence`, whatever its state, and says whether it did (O2). For
     /// erasure: what it forgets, it forgets, and S4 promises nothing after it.
     ///
+    /// True means that this call deleted it. False means that there is no such record now: none was there, or
+    /// another fence's is, or a try of this very call deleted it whose answer was lost (S6).
+    ///
     /// # Errors
     /// [`StoreError`].
     async fn purge(&self, slot: &Slot, fence: Fence) -> Result<bool, StoreError>;
