@@ -200,6 +200,14 @@ async fn a_cluster_with_a_hole() {
     let cluster = Cluster::start().unwrap();
     let all = findings(&cluster.url()).await;
     assert_eq!(all["redis.cluster"].severity, Severity::Info);
+    let on_all = |rule: &str| {
+        for server in cluster.servers() {
+            server.cli(["acl", "setuser", "default", rule]).unwrap();
+        }
+    };
+    on_all("-cluster|info");
+    assert_eq!(findings(&cluster.url()).await["redis.cluster"].severity, Severity::Warning);
+    on_all("+cluster|info");
     for server in cluster.servers() {
         server.cli(["cluster", "delslots", "1"]).unwrap();
     }
