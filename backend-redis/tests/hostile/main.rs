@@ -1,5 +1,5 @@
 //! The store on servers that it must not believe: replicas, masters that were demoted, servers that began anew between
-//! two pages, users who may not say what is asked.
+//! two pages, users who may not say what is asked, answers that are lost.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,5 +12,6 @@
 
 mod kit;
 mod open;
+mod purge;
 mod replica;
 mod walk;
