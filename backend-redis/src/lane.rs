@@ -223,25 +223,48 @@ impl Lane {
     }
 
     /// Sends one PING behind what nobody waits for any more, and again while there is more of that.
-    async fn ask_after(self: Arc<Self>, live: Arc<Live>) {
+    async fn ask_after(self: Arc<Self>, mut asking: Asking) {
         let mut ping = Cmd::new();
         ping.arg("PING");
         loop {
-            let abandoned = {
-                let mut pulse = lock(&live.pulse);
-                let Some(abandoned) = pulse.abandoned.take() else {
-                    pulse.asking = false;
-                    return;
-                };
-                abandoned
-            };
             // By no deadline but the connection's own.
             let far = Instant::now() + 10 * REMEMBERED;
-            if self.answer(&live, &Ask::One(&ping), 0, far).await.is_err() {
+            if self.answer(&asking.live, &Ask::One(&ping), 0, far).await.is_err() {
                 return;
             }
-            let mut pulse = lock(&live.pulse);
-            pulse.owed = pulse.owed.saturating_sub(abandoned);
+            if asking.is_over() {
+                return;
+            }
+        }
+    }
+}
+
+/// That a task asks after a connection. Dropped half-way, perhaps with a runtime that ends before the connection's, it
+/// leaves that to the next one.
+struct Asking {
+    live: Arc<Live>,
+    /// The bytes that its PING was sent behind.
+    behind: Option<u64>,
+}
+
+impl Asking {
+    /// The PING was answered, and what it was behind. Whether there is no more to ask after: then that is said under the
+    /// same lock.
+    fn is_over(&mut self) -> bool {
+        let mut pulse = lock(&self.live.pulse);
+        pulse.owed = pulse.owed.saturating_sub(self.behind.take().unwrap_or(0));
+        self.behind = pulse.abandoned.take();
+        pulse.asking = self.behind.is_some();
+        !pulse.asking
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(behind) = self.behind {
+            let mut pulse = lock(&self.live.pulse);
+            *pulse.abandoned.get_or_insert(0) += behind;
+            pulse.asking = false;
         }
     }
 }
@@ -303,8 +326,10 @@ impl Drop for Owed<'_> {
         // Without a runtime there is nobody to ask, and nobody to be asked for.
         if let Ok(runtime) = Handle::try_current() {
             pulse.asking = true;
+            let asking = Asking { live: Arc::clone(self.live), behind: pulse.abandoned.take() };
+            // Not under the lock: a runtime that is ending drops the task at once.
             drop(pulse);
-            runtime.spawn(Arc::clone(self.lane).ask_after(Arc::clone(self.live)));
+            runtime.spawn(Arc::clone(self.lane).ask_after(asking));
         }
     }
 }

@@ -112,3 +112,29 @@ async fn a_hint_that_comes_late_cuts_nobody_off() {
     assert!(matches!(store.lookup(&slot).await, Ok(Some(Entry::Completed(_)))));
     assert_eq!(bench.proxy.accepted(), 1);
 }
+
+/// A thread with a runtime of its own gives a call up, and ends: what it leaves is nobody's, and not for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_runtime_that_ends_takes_nothing_along_that_tells_whether_a_connection_lives() {
+    let bench = Bench::open();
+    let (store, slot) = connected(&bench, |builder| builder.call_deadline(Duration::from_millis(100))).await;
+    bench.proxy.delay(ToClient, Duration::from_millis(300));
+    let given_up = {
+        let (store, slot) = (store.clone(), slot.clone());
+        std::thread::spawn(move || {
+            let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            own.block_on(store.lookup(&slot)).unwrap_err()
+        })
+    };
+    given_up.join().unwrap();
+    bench.proxy.pass().unwrap();
+    while store.lookup(&slot).await.is_err() {}
+    assert_eq!(bench.proxy.accepted(), 1, "it was alive all the while");
+    bench.proxy.black_hole();
+    let anew = async {
+        while bench.proxy.accepted() == 1 {
+            store.lookup(&slot).await.unwrap_err();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), anew).await.expect("somebody connects anew");
+}
