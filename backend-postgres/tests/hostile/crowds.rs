@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use oncekey_postgres::sqlx::Connection;
-use oncekey_postgres::{ErrorKind, IdempotencyStore, PostgresStore, ReservationOutcome};
+use oncekey_postgres::{ErrorKind, IdempotencyStore, PostgresStore, ReservationOutcome, StoreError};
+use tokio::task::JoinHandle;
 
 use crate::kit::{answer, ask, eventually, fresh_url, in_time, plain, request, reserve, run, slot, works};
 use crate::locks::{insert, patient};
@@ -14,6 +15,27 @@ const BRIEF: Duration = Duration::from_millis(200);
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                        AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '500 ms'";
 
+type Calls = Vec<JoinHandle<Result<ReservationOutcome, StoreError>>>;
+
+/// Begins so many calls for each of these slots.
+fn calls(store: &PostgresStore, keys: &[String], each: usize) -> Calls {
+    let keys = keys.iter().flat_map(|key| std::iter::repeat_n(key.clone(), each));
+    keys.map(|key| {
+        let store = store.clone();
+        tokio::spawn(async move { reserve(&store, &key).await })
+    })
+    .collect()
+}
+
+/// Returns when as many wait as may.
+async fn all_places_are_taken(url: &str) {
+    eventually("all places to be taken by who waits", async || match ask(url, WAITING).await.as_str() {
+        "4" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .await;
+}
+
 /// A storm of retries while the first is still at work in a transaction: more than could wait one by one.
 #[tokio::test]
 async fn two_thousand_duplicates_of_a_locked_slot_all_hear_in_flight() {
@@ -22,12 +44,7 @@ async fn two_thousand_duplicates_of_a_locked_slot_all_hear_in_flight() {
     store.ensure_schema().await.unwrap();
     let holder = insert(&url, &["a".to_owned()]).await;
     let begun = tokio::time::Instant::now();
-    let duplicates: Vec<_> = (0..2_000)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { reserve(&store, "a").await })
-        })
-        .collect();
+    let duplicates = calls(&store, &["a".to_owned()], 2_000);
     for duplicate in duplicates {
         let busy = in_time("a duplicate", duplicate).await.unwrap();
         assert!(matches!(busy, Ok(ReservationOutcome::InFlight(_))), "{busy:?}");
@@ -43,17 +60,8 @@ async fn a_crowd_before_locked_slots_holds_up_no_other() {
     let store = patient(&url).await;
     let keys: Vec<_> = (0..8).map(|n| format!("a{n}")).collect();
     let holder = insert(&url, &keys).await;
-    let crowd: Vec<_> = (0..400)
-        .map(|n| {
-            let (store, key) = (store.clone(), keys[n % keys.len()].clone());
-            tokio::spawn(async move { reserve(&store, &key).await })
-        })
-        .collect();
-    eventually("all places to be taken by who waits", async || match ask(&url, WAITING).await.as_str() {
-        "4" => Ok(()),
-        other => Err(other.to_owned()),
-    })
-    .await;
+    let crowd = calls(&store, &keys, 50);
+    all_places_are_taken(&url).await;
     // A transaction that ends without a word: its slot is still taken for locked.
     let once = store.once(store.pool().begin().await.unwrap(), &slot("b"), &request()).await.unwrap();
     assert!(matches!(once, ReservationOutcome::Reserved(_)));
@@ -74,27 +82,12 @@ async fn who_has_no_place_to_wait_finds_out_that_his_slot_is_free() {
     let store = patient(&url).await;
     let keys: Vec<_> = (0..8).map(|n| format!("a{n}")).collect();
     let holder = insert(&url, &keys).await;
-    let crowd: Vec<_> = keys
-        .iter()
-        .map(|key| {
-            let (store, key) = (store.clone(), key.clone());
-            tokio::spawn(async move { reserve(&store, &key).await })
-        })
-        .collect();
-    eventually("all places to be taken by who waits", async || match ask(&url, WAITING).await.as_str() {
-        "4" => Ok(()),
-        other => Err(other.to_owned()),
-    })
-    .await;
+    let crowd = calls(&store, &keys, 1);
+    all_places_are_taken(&url).await;
     let theirs = store.pool().begin().await.unwrap();
     let once = store.once(theirs, &slot("b"), &request()).await.unwrap();
     let ReservationOutcome::Reserved(once) = once else { panic!("{once:?}") };
-    let duplicates: Vec<_> = (0..3)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move { reserve(&store, "b").await })
-        })
-        .collect();
+    let duplicates = calls(&store, &["b".to_owned()], 3);
     // By then they have looked, and found it locked.
     for n in 0..20 {
         in_time("a call beside them", works(&store, &format!("c{n}"))).await;
@@ -126,12 +119,8 @@ async fn calls_that_gave_up_on_a_locked_table_leave_no_session_behind() {
         store.ensure_schema().await.unwrap();
         let mut holder = plain(&url).await;
         run(&mut holder, "BEGIN; LOCK TABLE oncekey_slots IN ACCESS EXCLUSIVE MODE").await;
-        let callers: Vec<_> = (0..20)
-            .map(|n| {
-                let store = store.clone();
-                tokio::spawn(async move { reserve(&store, &n.to_string()).await })
-            })
-            .collect();
+        let keys: Vec<_> = (0..20).map(|n| n.to_string()).collect();
+        let callers = calls(&store, &keys, 1);
         for caller in callers {
             let error = in_time("a caller", caller).await.unwrap().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
