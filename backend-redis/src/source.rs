@@ -111,7 +111,11 @@ impl Source {
     pub(crate) async fn listener(&self) -> RedisResult<PubSub> {
         match self {
             Self::Single(client) => client.get_async_pubsub().await,
-            Self::Sentinel(client) => client.lock().await.async_get_client().await?.get_async_pubsub().await,
+            Self::Sentinel(client) => {
+                // The master is asked for under the lock, and connected to without: it may hang.
+                let master = client.lock().await.async_get_client().await?;
+                master.get_async_pubsub().await
+            }
             Self::Cluster { nodes, login, .. } => {
                 let mut last = None;
                 for (host, port) in nodes {

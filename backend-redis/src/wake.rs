@@ -168,6 +168,9 @@ impl Drop for Telling {
             let mut pending = self.shared.pending();
             pending.telling = false;
             pending.slots.clear();
+            drop(pending);
+            // Whoever closes the store, on another runtime perhaps, waits for it.
+            self.shared.told.notify_waiters();
         }
     }
 }
