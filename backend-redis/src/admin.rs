@@ -44,7 +44,8 @@ impl RedisStore {
                 let mut cmd = Cmd::new();
                 cmd.arg("DEL").arg(key);
                 let call = Call::reading(NAME, self.inner().deadline());
-                let said = self.inner().ask(&call, None, &cmd).await?;
+                let link = &self.inner().link;
+                let said = crate::store::Inner::again(&call, |until| link.send(&cmd, until)).await?;
                 deleted += u64::from(said == Value::Int(1));
             }
         }

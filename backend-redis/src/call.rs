@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use crate::builder::Wait;
 use crate::error::{Failure, Next};
-use crate::link::Node;
 use crate::pause;
 use crate::script::Script;
 use crate::store::Inner;
@@ -118,12 +117,6 @@ impl Inner {
             }
             last = Some(failure);
         }
-    }
-
-    /// Sends a command that writes nothing, to the server it is for, again and again while what fails may pass.
-    pub(crate) async fn ask(&self, call: &Call, node: Option<&Node>, cmd: &Cmd) -> Result<Value, StoreError> {
-        let node = node.unwrap_or(&Node::Only);
-        Self::again(call, |until| self.link.send_to(node, cmd, until)).await
     }
 
     /// Does what writes nothing, again and again while what fails may pass.
