@@ -111,6 +111,12 @@ impl Failure {
         Self::new(ErrorKind::Timeout, Effect::NotApplied, Next::Retry, message)
     }
 
+    /// Nothing was sent.
+    pub(crate) fn unreached() -> Self {
+        let message = "the cluster's server that has this can't be reached, and no other has it yet";
+        Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Retry, message)
+    }
+
     /// As many writes wait for others as may.
     pub(crate) fn no_turn() -> Self {
         let message = "too many writes wait for replicas or disks, and this one's turn did not come in time";

@@ -5,24 +5,30 @@
 //! answers and has said nothing for longer than what is on its way can take.
 //!
 //! ```text
-//!  a call gives up at its own deadline ──▶ its answer is nobody's, and one PING behind it tells whether there was any
+//!  a call gives up at its own deadline ──▶ its answer is nobody's, and one question behind it tells whether there was any
 //! ```
 //!
 //! Connecting is nobody's call either: it is a task that all wait for, so that a far server is reached in the end though
 //! no call had the time.
+//!
+//! A cluster's connection is one to each of its servers. Where one of these is silent the others' calls shall not notice:
+//! the connection is kept, and whoever asks the silent one waits for another connection, which is made beside it and
+//! takes its place only if it reaches more. That is tried again while somebody waits.
 
 use std::ops::ControlFlow;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, RedisResult, Value};
+use redis::{RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Failure;
-use crate::source::{Ask, Connection};
+use crate::pause;
+use crate::source::{Ask, Connection, Whom};
+use crate::topology::Doubt;
 
 /// How long a connection that owes a small answer may say nothing: it may be dead without a word.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
@@ -31,6 +37,9 @@ pub(crate) const FLOOR: u64 = 1 << 20;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
 /// why, the next one needs more time.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long it takes until the next connection is tried, beside one that serves some: the servers that are well have
+/// work to do.
+const BESIDE: Duration = Duration::from_millis(500);
 /// How often in a row the silence may get twice as long.
 const DOUBLED: u32 = 3;
 
@@ -49,6 +58,8 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct State {
     live: Option<Arc<Live>>,
+    /// Which of a cluster's servers nobody is sent to by that connection.
+    doubt: Doubt,
     connecting: Option<watch::Receiver<Option<Opened>>>,
     /// How many connections in a row were given up, and when that was last worth remembering.
     given_up: u32,
@@ -70,14 +81,31 @@ struct Pulse {
     heard: Instant,
     /// Bytes that were sent, and not answered yet.
     owed: u64,
-    /// Those of which nobody waits for the answer any more, and none of the PINGs that are under way was sent behind.
-    abandoned: Option<u64>,
+    /// Those of which nobody waits for the answer any more, and no question that is under way was sent behind them.
+    abandoned: Option<Abandoned>,
     /// Whether a task asks after them.
     asking: bool,
 }
 
+struct Abandoned {
+    bytes: u64,
+    /// Who owes the last of it. The others' turn comes when they are asked next.
+    whom: Whom,
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn is(&self, live: &Arc<Live>) -> bool {
+        self.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live))
+    }
+
+    /// Nobody is sent to them any more by this connection, if it is known who that is.
+    fn doubts(&mut self, live: &Live, whom: &Whom) -> bool {
+        self.doubt.add(&live.connection, whom)
+    }
 }
 
 impl Lane {
@@ -93,29 +121,31 @@ impl Lane {
         ask: &Ask<'_>,
         deadline: Instant,
     ) -> Result<(RedisResult<Value>, Arc<Live>), Failure> {
-        let live = self.live(opener, deadline).await?;
+        let live = self.live(opener, ask, deadline).await?;
         let said = self.answer(&live, ask, ask.bytes(), deadline).await?;
         Ok((said, live))
     }
 
-    /// This connection is to be used no more.
-    pub(crate) fn leave(&self, live: &Arc<Live>) {
+    /// This connection is to be used no more; or, in a cluster, to be sent no more to who was asked.
+    pub(crate) fn leave(&self, live: &Arc<Live>, ask: &Ask<'_>) {
         let mut state = lock(&self.state);
-        if state.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
+        if state.is(live) && !state.doubts(live, &ask.whom()) {
             state.live = None;
         }
     }
 
-    /// The connection; whoever finds none begins to make it.
+    /// The connection; whoever finds none that will do begins to make one.
     async fn live<O: Opener>(
         self: &Arc<Self>,
         opener: &Arc<O>,
+        ask: &Ask<'_>,
         deadline: Instant,
     ) -> Result<Arc<Live>, Failure> {
         let mut connecting = {
             let mut state = lock(&self.state);
-            if let Some(live) = &state.live {
-                return Ok(Arc::clone(live));
+            match &state.live {
+                Some(live) if !state.doubt.is_of(|| ask.whom()) => return Ok(Arc::clone(live)),
+                _ => {}
             }
             // Closed, where the runtime ended that its task was on.
             match state.connecting.take().filter(|connecting| connecting.has_changed().is_ok()) {
@@ -128,20 +158,49 @@ impl Lane {
             }
         };
         match timeout_at(deadline, connecting.wait_for(Option::is_some)).await {
-            Ok(Ok(opened)) => opened.clone().unwrap_or_else(|| Err(Failure::no_connection_yet())),
+            Ok(Ok(opened)) => {
+                let live = opened.clone().unwrap_or_else(|| Err(Failure::no_connection_yet()))?;
+                let is_unreached = lock(&self.state).doubt.is_of(|| ask.whom());
+                if is_unreached { Err(Failure::unreached()) } else { Ok(live) }
+            }
             Ok(Err(_)) | Err(_) => Err(Failure::no_connection_yet()),
         }
     }
 
     async fn connect<O: Opener>(self: Arc<Self>, opener: Arc<O>, tell: watch::Sender<Option<Opened>>) {
-        let opened = opener.open().await.map(|connection| Arc::new(Live::new(connection)));
-        {
+        let begun = Instant::now();
+        let opened = opener.open().await;
+        let opened = match opened {
+            Ok(connection) if self.is_better(&connection) => Ok(Arc::new(Live::new(connection))),
+            Ok(_) => Err(Failure::unreached()),
+            Err(failure) => Err(failure),
+        };
+        if opened.is_err() && lock(&self.state).live.is_some() {
+            pause::until(begun + BESIDE).await;
+        }
+        let replaced = {
             let mut state = lock(&self.state);
-            state.live = opened.as_ref().ok().map(Arc::clone);
             state.connecting = None;
+            match &opened {
+                Ok(live) => {
+                    state.doubt = live.connection.doubt();
+                    state.live.replace(Arc::clone(live))
+                }
+                Err(_) => None,
+            }
+        };
+        if let Some(replaced) = replaced {
+            self.remember(Instant::now());
+            replaced.gone.notify_waiters();
         }
         // Those who wait hold the other end, if there still are any.
         let _ = tell.send(Some(opened));
+    }
+
+    /// Whether it may take the place of what there is.
+    fn is_better(&self, connection: &Connection) -> bool {
+        let state = lock(&self.state);
+        state.live.is_none() || state.doubt.is_less_by(connection)
     }
 
     /// Sends it, and waits until it is answered, until `deadline`, or until the connection is given up.
@@ -152,7 +211,7 @@ impl Lane {
         bytes: u64,
         deadline: Instant,
     ) -> Result<RedisResult<Value>, Failure> {
-        let mut owed = Owed::new(self, live, bytes);
+        let mut owed = Owed::new(self, live, ask, bytes);
         let mut gone = pin!(live.gone.notified());
         let mut said = pin!(live.connection.say(ask));
         loop {
@@ -177,7 +236,7 @@ impl Lane {
             }
             let now = Instant::now();
             if self.silent_until(live, owed.since) <= now {
-                self.give_up(live, now);
+                self.give_up(live, ask, owed.since);
                 owed.over();
                 return Err(Failure::no_answer());
             }
@@ -199,17 +258,35 @@ impl Lane {
         since + patience(doubled, pulse.owed) + self.within
     }
 
-    fn give_up(&self, live: &Arc<Live>, now: Instant) {
-        {
+    fn give_up(&self, live: &Arc<Live>, ask: &Ask<'_>, since: Instant) {
+        let is_current = {
             let mut state = lock(&self.state);
-            if state.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
-                state.live = None;
-                let again = state.remembered.is_some_and(|when| now.duration_since(when) < REMEMBERED);
-                state.given_up = if again { (state.given_up + 1).min(DOUBLED) } else { 1 };
-                state.remembered = Some(now);
+            if live.connection.is_cluster() {
+                let whom = ask.whom();
+                // Any was asked, and others have spoken since: the next one that is asked may be another.
+                let is_one = whom == Whom::Any && lock(&live.pulse).heard >= since;
+                if is_one || !state.is(live) || state.doubts(live, &whom) {
+                    return;
+                }
             }
+            let is_current = state.is(live);
+            if is_current {
+                state.live = None;
+            }
+            is_current
+        };
+        if is_current {
+            self.remember(Instant::now());
         }
         live.gone.notify_waiters();
+    }
+
+    /// A connection was given up.
+    fn remember(&self, now: Instant) {
+        let mut state = lock(&self.state);
+        let again = state.remembered.is_some_and(|when| now.duration_since(when) < REMEMBERED);
+        state.given_up = if again { (state.given_up + 1).min(DOUBLED) } else { 1 };
+        state.remembered = Some(now);
     }
 
     /// It was silent for so long, and alive.
@@ -222,19 +299,15 @@ impl Lane {
         }
     }
 
-    /// Sends one PING behind what nobody waits for any more, and again while there is more of that.
+    /// Sends one question behind what nobody waits for any more, and again while there is more of that.
     async fn ask_after(self: Arc<Self>, mut asking: Asking) {
-        let mut ping = Cmd::new();
-        ping.arg("PING");
-        loop {
+        while let Some(whom) = asking.behind.as_ref().map(|behind| behind.whom.clone()) {
             // By no deadline but the connection's own.
             let far = Instant::now() + 10 * REMEMBERED;
-            if self.answer(&asking.live, &Ask::One(&ping), 0, far).await.is_err() {
+            if self.answer(&asking.live, &Ask::Whether(&whom), 0, far).await.is_err() {
                 return;
             }
-            if asking.is_over() {
-                return;
-            }
+            asking.answered();
         }
     }
 }
@@ -243,27 +316,26 @@ impl Lane {
 /// leaves that to the next one.
 struct Asking {
     live: Arc<Live>,
-    /// The bytes that its PING was sent behind.
-    behind: Option<u64>,
+    /// What its question was sent behind.
+    behind: Option<Abandoned>,
 }
 
 impl Asking {
-    /// The PING was answered, and what it was behind. Whether there is no more to ask after: then that is said under the
-    /// same lock.
-    fn is_over(&mut self) -> bool {
+    /// So was what it was sent behind. If there is no more, that is said under the same lock.
+    fn answered(&mut self) {
         let mut pulse = lock(&self.live.pulse);
-        pulse.owed = pulse.owed.saturating_sub(self.behind.take().unwrap_or(0));
+        let bytes = self.behind.take().map_or(0, |behind| behind.bytes);
+        pulse.owed = pulse.owed.saturating_sub(bytes);
         self.behind = pulse.abandoned.take();
         pulse.asking = self.behind.is_some();
-        !pulse.asking
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        if let Some(behind) = self.behind {
+        if let Some(behind) = self.behind.take() {
             let mut pulse = lock(&self.live.pulse);
-            *pulse.abandoned.get_or_insert(0) += behind;
+            pulse.abandon(behind.bytes, behind.whom);
             pulse.asking = false;
         }
     }
@@ -272,6 +344,13 @@ impl Drop for Asking {
 /// How long a connection may be silent that owes an answer to so many bytes.
 fn patience(doubled: u32, owed: u64) -> Duration {
     SILENCE * (1 << doubled.min(DOUBLED)) + Duration::from_micros(owed.saturating_mul(1_000_000) / FLOOR)
+}
+
+impl Pulse {
+    fn abandon(&mut self, bytes: u64, whom: Whom) {
+        let before = self.abandoned.take().map_or(0, |abandoned| abandoned.bytes);
+        self.abandoned = Some(Abandoned { bytes: before + bytes, whom });
+    }
 }
 
 impl Live {
@@ -285,15 +364,16 @@ impl Live {
 struct Owed<'a> {
     lane: &'a Arc<Lane>,
     live: &'a Arc<Live>,
+    ask: &'a Ask<'a>,
     since: Instant,
     bytes: u64,
     over: bool,
 }
 
 impl<'a> Owed<'a> {
-    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, bytes: u64) -> Self {
+    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, ask: &'a Ask<'a>, bytes: u64) -> Self {
         lock(&live.pulse).owed += bytes;
-        Self { lane, live, since: Instant::now(), bytes, over: false }
+        Self { lane, live, ask, since: Instant::now(), bytes, over: false }
     }
 
     /// There is no more to come.
@@ -318,8 +398,9 @@ impl Drop for Owed<'_> {
         if self.over {
             return;
         }
+        let whom = if self.live.connection.is_cluster() { self.ask.whom() } else { Whom::Any };
         let mut pulse = lock(&self.live.pulse);
-        *pulse.abandoned.get_or_insert(0) += self.bytes;
+        pulse.abandon(self.bytes, whom);
         if pulse.asking {
             return;
         }

@@ -53,6 +53,7 @@ mod script;
 mod settled;
 mod source;
 mod store;
+mod topology;
 mod value;
 mod wake;
 mod walk;

@@ -23,8 +23,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::address::Address;
 use crate::error::Failure;
 use crate::lane::{Lane, Live, Opener};
-pub(crate) use crate::source::Node;
 use crate::source::{Ask, Connection, Source};
+pub(crate) use crate::source::{Node, text};
+use crate::topology::{self, Topology};
 
 /// How long it may take until there is a connection, and it was found to be one to a server that is safe.
 const OPEN: Duration = Duration::from_secs(10);
@@ -121,7 +122,7 @@ impl Link {
     ) -> Result<Self, Failure> {
         let within = within.unwrap_or_default();
         let source = Source::new(address.clone(), within).map_err(Failure::no_connection)?;
-        let waiting = if matches!(source, Source::Cluster { .. }) { WAITING_IN_CLUSTER } else { WAITING };
+        let waiting = if matches!(source, Source::Cluster(_)) { WAITING_IN_CLUSTER } else { WAITING };
         let opening = Arc::new(Opening { source, may_evict, looks, count });
         let shared = Arc::new(Lane::new(Duration::ZERO));
         let waiting = Waiting::new(waiting, within);
@@ -147,9 +148,10 @@ impl Link {
     ) -> Result<[Value; 2], Failure> {
         let mut taken = self.0.waiting.take(deadline).await?;
         let lane = Arc::clone(&taken.lane);
-        let (said, live) = lane.ask(&self.0.opening, &Ask::Two(first, then), deadline).await?;
-        taken.late = false;
-        self.both_said(said, &lane, &live)
+        let both = self.ask_both(&lane, &Ask::Two(first, then), deadline).await;
+        // Otherwise perhaps an answer is still on its way.
+        taken.late = both.is_err();
+        both.map(|(both, _)| both)
     }
 
     /// Sends a command to one of the servers.
@@ -163,11 +165,10 @@ impl Link {
 
     /// Each server that has a part of the keys.
     pub(crate) async fn nodes(&self, deadline: Instant) -> Result<Vec<Node>, Failure> {
-        let Source::Cluster { nodes, .. } = &self.0.opening.source else { return Ok(vec![Node::Only]) };
-        let mut cmd = Cmd::new();
-        cmd.arg("CLUSTER").arg("SLOTS");
-        let said = self.send(&cmd, deadline).await?;
-        masters(&said, nodes.first().map_or("", |(host, _)| host)).ok_or_else(Failure::nonsense)
+        let Source::Cluster(cluster) = &self.0.opening.source else { return Ok(vec![Node::Only]) };
+        let said = self.send(&topology::question(), deadline).await?;
+        let topology = Topology::read(&said, cluster.asked()).ok_or_else(Failure::nonsense)?;
+        Ok(topology.masters().into_iter().map(|(host, port)| Node::At { host, port }).collect())
     }
 
     /// A connection to hear what is published.
@@ -180,29 +181,30 @@ impl Link {
 
     async fn ask(&self, lane: &Arc<Lane>, ask: &Ask<'_>, deadline: Instant) -> Result<Value, Failure> {
         let (said, live) = lane.ask(&self.0.opening, ask, deadline).await?;
-        self.said(said, lane, &live)
+        unless_broken(self.said(said), lane, &live, ask)
     }
 
-    fn said(&self, said: RedisResult<Value>, lane: &Lane, live: &Arc<Live>) -> Result<Value, Failure> {
-        let said = match said {
+    /// Asks two, and the server's error about the second is its value.
+    async fn ask_both(
+        &self,
+        lane: &Arc<Lane>,
+        ask: &Ask<'_>,
+        deadline: Instant,
+    ) -> Result<([Value; 2], Arc<Live>), Failure> {
+        let (said, live) = lane.ask(&self.0.opening, ask, deadline).await?;
+        let both = self.said(said).and_then(|values| {
+            let Value::Array(values) = values else { return Err(Failure::nonsense()) };
+            let Ok([said, also]) = <[Value; 2]>::try_from(values) else { return Err(Failure::nonsense()) };
+            Ok([self.said(Ok(said))?, also])
+        });
+        unless_broken(both, lane, &live, ask).map(|both| (both, live))
+    }
+
+    fn said(&self, said: RedisResult<Value>) -> Result<Value, Failure> {
+        match said {
             Ok(Value::ServerError(error)) => Err(self.failure(error.into())),
             said => said.map_err(|error| self.failure(error)),
-        };
-        unless_broken(said, lane, live)
-    }
-
-    /// What both of two commands were answered; the server's error about the second is its value.
-    fn both_said(
-        &self,
-        said: RedisResult<Value>,
-        lane: &Lane,
-        live: &Arc<Live>,
-    ) -> Result<[Value; 2], Failure> {
-        let values = self.said(said, lane, live)?;
-        let Value::Array(values) = values else { return Err(Failure::nonsense()) };
-        let Ok([said, also]) = <[Value; 2]>::try_from(values) else { return Err(Failure::nonsense()) };
-        let said = self.said(Ok(said), lane, live)?;
-        Ok([said, also])
+        }
     }
 
     fn failure(&self, error: RedisError) -> Failure {
@@ -211,10 +213,15 @@ impl Link {
 }
 
 /// A connection that can't be used any more is made anew by the next call.
-fn unless_broken<T>(said: Result<T, Failure>, lane: &Lane, live: &Arc<Live>) -> Result<T, Failure> {
+fn unless_broken<T>(
+    said: Result<T, Failure>,
+    lane: &Lane,
+    live: &Arc<Live>,
+    ask: &Ask<'_>,
+) -> Result<T, Failure> {
     said.inspect_err(|failure| {
         if failure.broken {
-            lane.leave(live);
+            lane.leave(live, ask);
         }
     })
 }
@@ -233,43 +240,12 @@ impl Opener for Opening {
     }
 }
 
-/// A bulk or verbatim string.
-pub(crate) fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
-        _ => None,
-    }
-}
-
-/// What CLUSTER SLOTS says: ranges, each with its master and then its replicas. A server that has met no other doesn't
-/// know its own address: it is the one that was `asked`.
-fn masters(said: &Value, asked: &str) -> Option<Vec<Node>> {
-    let Value::Array(ranges) = said else { return None };
-    let mut found: Vec<(String, u16)> = Vec::new();
-    for range in ranges {
-        let Value::Array(range) = range else { return None };
-        let Some(Value::Array(master)) = range.get(2) else { return None };
-        let host = match master.first()? {
-            Value::Nil => None,
-            host => Some(text(host)?).filter(|host| !host.is_empty()),
-        };
-        let host = host.unwrap_or_else(|| asked.to_owned());
-        let Some(Value::Int(port)) = master.get(1) else { return None };
-        let at = (host, u16::try_from(*port).ok()?);
-        if !found.contains(&at) {
-            found.push(at);
-        }
-    }
-    Some(found.into_iter().map(|(host, port)| Node::At { host, port }).collect())
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.0.opening.source {
             Source::Single(_) => "single",
             Source::Sentinel(_) => "sentinel",
-            Source::Cluster { .. } => "cluster",
+            Source::Cluster(_) => "cluster",
         };
         f.debug_tuple("Link").field(&kind).finish()
     }

@@ -1,5 +1,6 @@
 //! [`Source`]: how each kind of deployment is connected to, and [`Connection`], what is asked on one.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
@@ -8,11 +9,13 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
+use redis::{Arg, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::timeout;
 
 use crate::address::{Address, Login, Own};
 use crate::error::Failure;
+use crate::topology::{self, At, Doubt, Topology};
 
 /// How long a server may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,14 +29,24 @@ const DRIVER: Duration = Duration::from_secs(30);
 
 pub(crate) enum Source {
     Single(Box<Client>),
-    Sentinel(AsyncMutex<SentinelClient>),
-    Cluster { client: ClusterClient, nodes: Vec<(String, u16)>, login: Login },
+    Sentinel(Box<AsyncMutex<SentinelClient>>),
+    Cluster(Cluster),
+}
+
+/// How a cluster is connected to.
+pub(crate) struct Cluster {
+    /// Of the URL.
+    nodes: Vec<At>,
+    /// All of them, as the cluster said last: those of the URL may be gone when the next connection is made.
+    known: Mutex<Vec<At>>,
+    login: Login,
+    driver: Duration,
 }
 
 #[derive(Clone)]
 pub(crate) enum Connection {
     One(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster(ClusterConnection, Arc<Topology>),
 }
 
 /// One of the servers.
@@ -55,6 +68,18 @@ pub(crate) enum Ask<'a> {
     TwoOf(&'a str, u16, &'a Cmd, &'a Cmd),
     /// Of each of a cluster's masters.
     Masters(&'a Cmd),
+    /// Whether it answers.
+    Whether(&'a Whom),
+}
+
+/// Who is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Whom {
+    /// The only one there is, or any of a cluster's.
+    Any,
+    /// Who has this key.
+    Has(Vec<u8>),
+    At(String, u16),
 }
 
 impl Ask<'_> {
@@ -64,12 +89,36 @@ impl Ask<'_> {
         | Self::Two(cmd, _)
         | Self::Of(_, _, cmd)
         | Self::TwoOf(_, _, cmd, _)
-        | Self::Masters(cmd)) = self;
+        | Self::Masters(cmd)) = self
+        else {
+            return 0;
+        };
         let length = |arg| match arg {
-            redis::Arg::Simple(bytes) => <[u8]>::len(bytes) as u64,
+            Arg::Simple(bytes) => <[u8]>::len(bytes) as u64,
             _ => 0,
         };
         cmd.args_iter().map(length).sum()
+    }
+
+    pub(crate) fn whom(&self) -> Whom {
+        match self {
+            Self::One(cmd) | Self::Two(cmd, _) => {
+                let mut arguments = cmd.args_iter();
+                // Of a script's arguments, what it is and how many keys there are come before it.
+                let key = match arguments.next() {
+                    Some(Arg::Simple(b"EVALSHA" | b"EVAL")) => arguments.nth(2),
+                    Some(Arg::Simple(b"GETEX" | b"DEL")) => arguments.next(),
+                    _ => None,
+                };
+                match key {
+                    Some(Arg::Simple(key)) => Whom::Has(key.to_vec()),
+                    _ => Whom::Any,
+                }
+            }
+            Self::Of(host, port, _) | Self::TwoOf(host, port, ..) => Whom::At((*host).to_owned(), *port),
+            Self::Masters(_) => Whom::Any,
+            Self::Whether(whom) => (*whom).clone(),
+        }
     }
 }
 
@@ -81,11 +130,13 @@ impl Source {
         Ok(match address {
             Address::Single(client) => Self::Single(client),
             Address::Sentinel { sentinels, master, login, own } => {
-                Self::Sentinel(AsyncMutex::new(sentinel(&sentinels, &master, &login, &own)?))
+                Self::Sentinel(Box::new(AsyncMutex::new(sentinel(&sentinels, &master, &login, &own)?)))
             }
             Address::Cluster { nodes, login } => {
-                let client = cluster(&nodes, &login, DRIVER.saturating_add(within))?;
-                Self::Cluster { client, nodes, login }
+                let known = Mutex::new(nodes.clone());
+                let cluster = Cluster { nodes, known, login, driver: DRIVER.saturating_add(within) };
+                cluster.client()?;
+                Self::Cluster(cluster)
             }
         })
     }
@@ -102,7 +153,7 @@ impl Source {
                 let mut client = client.lock().await;
                 client.get_async_connection_with_config(&config).await.map(Connection::One)
             }
-            Self::Cluster { client, .. } => client.get_async_connection().await.map(Connection::Cluster),
+            Self::Cluster(cluster) => cluster.connect().await,
         };
         connected.map_err(Failure::no_connection)
     }
@@ -116,27 +167,67 @@ impl Source {
                 let master = client.lock().await.async_get_client().await?;
                 master.get_async_pubsub().await
             }
-            Self::Cluster { nodes, login, .. } => {
+            Self::Cluster(cluster) => {
                 let mut last = None;
-                for (host, port) in nodes {
-                    let heard = match Client::open(info(login, host, *port)) {
-                        Ok(client) => client.get_async_pubsub().await,
-                        Err(error) => Err(error),
-                    };
-                    match heard {
-                        Ok(heard) => return Ok(heard),
-                        Err(error) => last = Some(error),
+                for (host, port) in cluster.known() {
+                    let client = Client::open(info(&cluster.login, &host, port))?;
+                    match timeout(CONNECT_IN_CLUSTER, client.get_async_pubsub()).await {
+                        Ok(Ok(heard)) => return Ok(heard),
+                        Ok(Err(error)) => last = Some(error),
+                        Err(_) => {}
                     }
                 }
-                Err(last.unwrap_or_else(|| (redis::ErrorKind::Client, "a cluster of no servers").into()))
+                Err(last.unwrap_or_else(|| {
+                    (redis::ErrorKind::Client, "none of the cluster's servers answers").into()
+                }))
             }
         }
     }
 }
 
+impl Cluster {
+    /// The host of a server that doesn't know its own.
+    pub(crate) fn asked(&self) -> &str {
+        self.nodes.first().map_or("", |(host, _)| host)
+    }
+
+    fn known(&self) -> Vec<At> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn connect(&self) -> RedisResult<Connection> {
+        let mut driver = self.client()?.get_async_connection().await?;
+        let mut topology = Topology::default();
+        let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        if let Ok(said) = driver.route_command(topology::question(), any).await {
+            topology = Topology::read(&said, self.asked()).unwrap_or_default();
+        }
+        if let Ok(said) = driver.route_command(ping(), masters()).await {
+            topology.reached(&said);
+        }
+        // Those of the URL too: all that are known now may be gone when the next one is made.
+        let mut known: Vec<At> = topology.servers().cloned().collect();
+        known.extend(self.nodes.iter().filter(|node| !topology.servers().any(|at| at == *node)).cloned());
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(Connection::Cluster(driver, Arc::new(topology)))
+    }
+
+    fn client(&self) -> Result<ClusterClient, RedisError> {
+        cluster(&self.known(), &self.login, self.driver)
+    }
+}
+
 impl Connection {
     pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+        matches!(self, Self::Cluster(..))
+    }
+
+    /// Those that nobody is to be sent to by it.
+    pub(crate) fn doubt(&self) -> Doubt {
+        match self {
+            Self::One(_) => Doubt::default(),
+            Self::Cluster(_, topology) => topology.doubt(),
+        }
     }
 
     pub(crate) async fn say(&self, ask: &Ask<'_>) -> RedisResult<Value> {
@@ -144,27 +235,54 @@ impl Connection {
             (Self::One(mut one), Ask::One(cmd) | Ask::Of(_, _, cmd) | Ask::Masters(cmd)) => {
                 one.send_packed_command(cmd).await
             }
-            (Self::Cluster(mut cluster), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
+            (Self::Cluster(mut cluster, _), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
             (Self::One(mut one), Ask::Two(first, then) | Ask::TwoOf(_, _, first, then)) => {
                 one.send_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
             }
             // The driver sends both by the first one's key, on one connection, and both again where it is sent on.
-            (Self::Cluster(mut cluster), Ask::Two(first, then)) => {
+            (Self::Cluster(mut cluster, _), Ask::Two(first, then)) => {
                 cluster.req_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
             }
-            (Self::Cluster(mut cluster), Ask::Of(host, port, cmd)) => {
+            (Self::Cluster(mut cluster, _), Ask::Of(host, port, cmd)) => {
                 cluster.route_command((*cmd).clone(), RoutingInfo::SingleNode(at(host, *port))).await
             }
-            (Self::Cluster(mut cluster), Ask::TwoOf(host, port, first, then)) => {
+            (Self::Cluster(mut cluster, _), Ask::TwoOf(host, port, first, then)) => {
                 let both = both(first, then);
                 cluster.route_pipeline(both, 0, 2, at(host, *port)).await.map(Value::Array)
             }
-            (Self::Cluster(mut cluster), Ask::Masters(cmd)) => {
-                let masters = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                cluster.route_command((*cmd).clone(), masters).await
+            (Self::Cluster(mut cluster, _), Ask::Masters(cmd)) => {
+                cluster.route_command((*cmd).clone(), masters()).await
             }
+            (Self::One(mut one), Ask::Whether(_)) => one.send_packed_command(&ping()).await,
+            (Self::Cluster(mut cluster, _), Ask::Whether(whom)) => match whom {
+                Whom::Any => {
+                    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+                    cluster.route_command(ping(), any).await
+                }
+                // A replica, which is asked in a master's place where there is no connection to that, sends on whoever
+                // asks for a key.
+                Whom::Has(key) => {
+                    let mut cmd = Cmd::new();
+                    cmd.arg("EVAL").arg("return 1").arg("1").arg(key);
+                    cluster.req_packed_command(&cmd).await
+                }
+                Whom::At(host, port) => {
+                    cluster.route_command(ping(), RoutingInfo::SingleNode(at(host, *port))).await
+                }
+            },
         }
     }
+}
+
+/// Each of those that there is a connection to, and each one's answer.
+fn masters() -> RoutingInfo {
+    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None))
+}
+
+fn ping() -> Cmd {
+    let mut cmd = Cmd::new();
+    cmd.arg("PING");
+    cmd
 }
 
 fn at(host: &str, port: u16) -> SingleNodeRoutingInfo {
@@ -175,6 +293,15 @@ fn both(first: &Cmd, then: &Cmd) -> redis::Pipeline {
     let mut both = redis::Pipeline::with_capacity(2);
     both.add_command(first.clone()).add_command(then.clone());
     both
+}
+
+/// A bulk or verbatim string.
+pub(crate) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text.clone()),
+        _ => None,
+    }
 }
 
 /// A call is small, and one waits for its answer: nothing is gained by holding it back for more.
@@ -243,4 +370,30 @@ fn cluster(nodes: &[(String, u16)], login: &Login, driver: Duration) -> Result<C
         builder = builder.tls(redis::TlsMode::Secure);
     }
     builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::SCRIPTS;
+
+    #[test]
+    fn what_has_a_key_is_asked_of_who_has_it() {
+        let of = |words: &[&str]| {
+            let mut cmd = Cmd::new();
+            for word in words {
+                cmd.arg(word);
+            }
+            Ask::One(&cmd).whom()
+        };
+        let has = Whom::Has(b"k".to_vec());
+        assert_eq!(of(&["GETEX", "k"]), has);
+        assert_eq!(of(&["DEL", "k"]), has);
+        assert_eq!(Ask::One(&SCRIPTS.lookup.on("k")).whom(), has);
+        assert_eq!(Ask::One(&SCRIPTS.lookup.in_full("k")).whom(), has);
+        assert_eq!(Ask::Two(&SCRIPTS.reserve.on("k"), &ping()).whom(), has);
+        for words in [&["PING"][..], &["CLUSTER", "SLOTS"], &["PUBLISH", "oncekey:wake", "1"]] {
+            assert_eq!(of(words), Whom::Any, "{words:?}");
+        }
+    }
 }

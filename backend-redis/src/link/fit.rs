@@ -18,7 +18,7 @@ impl Link {
             return self.nodes(deadline).await.map(drop);
         };
         let (said, live) = lane.ask(opening, &ask, deadline).await?;
-        unless_broken(opening.judge(said), lane, &live)
+        unless_broken(opening.judge(said), lane, &live, &ask)
     }
 
     /// Sends a command that has no key to one of the servers, if that is a master: what it answers, and which process
@@ -37,9 +37,8 @@ impl Link {
             Node::At { host, port } => Ask::TwoOf(host, *port, cmd, &info),
         };
         let lane = &self.0.shared;
-        let (said, live) = lane.ask(&self.0.opening, &ask, deadline).await?;
-        let [said, info] = self.both_said(said, lane, &live)?;
-        let info = self.said(Ok(info), lane, &live)?;
+        let ([said, info], live) = self.ask_both(lane, &ask, deadline).await?;
+        let info = unless_broken(self.said(Ok(info)), lane, &live, &ask)?;
         let info = text(&info).ok_or_else(Failure::nonsense)?;
         let process = if field(&info, "role").is_some_and(|role| role != "master") {
             Err(Failure::replica(None))
@@ -48,7 +47,7 @@ impl Link {
         } else {
             field(&info, "run_id").ok_or_else(Failure::nonsense)
         };
-        Ok((said, unless_broken(process, lane, &live)?))
+        Ok((said, unless_broken(process, lane, &live, &ask)?))
     }
 }
 
@@ -102,7 +101,7 @@ impl Opening {
     }
 
     pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.source, Source::Cluster { .. })
+        matches!(self.source, Source::Cluster(_))
     }
 }
 

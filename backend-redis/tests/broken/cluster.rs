@@ -2,19 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oncekey_conformance::history::{BUDGET, Tolerance, Verdict, check};
 use oncekey_redis::state::{Answer, Operation};
-use oncekey_redis::{
-    CompleteOutcome, Entry, Fingerprint, IdempotencyStore, Policy, Principal, RedisStore, ReservationOutcome,
-    ReserveRequest, Slot, Terms, Token,
-};
+use oncekey_redis::{CompleteOutcome, Entry, RedisStore, Slot};
 use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::{Client, Ledger, Tries};
 use oncekey_storm::rounds::{random, rounds};
-use oncekey_testbed::redis::{Cluster, Server};
+use oncekey_testbed::redis::Cluster;
 
 use crate::bench::{answers, nothing_is_lost};
 
@@ -151,72 +147,4 @@ fn ranges(said: &str) -> Vec<(u32, u32, String)> {
         .filter_map(|n| Some((number(n)?, number(n + 1)?, (*lines.get(n + 3)?).to_owned())))
         .filter(|(first, last, _)| first <= last && *last < 16_384)
         .collect()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_master_that_hangs_keeps_no_other_masters_slots_from_being_answered() {
-    let cluster = Cluster::start().unwrap();
-    let store =
-        RedisStore::builder().call_deadline(Duration::from_secs(5)).connect(&cluster.url()).await.unwrap();
-    let principal = Principal::new("p").unwrap();
-    let slots: Vec<Slot> = (0..30).map(|n| principal.slot(format!("k{n}")).unwrap()).collect();
-    for slot in &slots {
-        let reserved = store.reserve_or_fetch(slot, Token::fresh(), &request()).await.unwrap();
-        assert!(matches!(reserved, ReservationOutcome::Reserved(_)), "{reserved:?}");
-    }
-    let hangs = cluster.masters()[0];
-    let its = hangs.cli(["--scan"]).unwrap();
-    let (hung, well): (Vec<Slot>, Vec<Slot>) =
-        slots.into_iter().partition(|slot| its.contains(&slot.digest().to_string()));
-    assert!(!hung.is_empty() && !well.is_empty(), "{its}");
-
-    hangs.stop();
-    let (another, one) = (store.clone(), hung[0].clone());
-    let waits = tokio::spawn(async move { another.lookup(&one).await });
-    while !waits.is_finished() {
-        for slot in &well {
-            let entry = store.lookup(slot).await.unwrap();
-            assert!(matches!(entry, Some(Entry::Pending(_))), "{entry:?}");
-        }
-    }
-    // Its replica has its slots by now, or a little later.
-    for slot in &well {
-        store.lookup(slot).await.unwrap();
-    }
-    hangs.cont();
-}
-
-fn request() -> ReserveRequest {
-    let terms = Terms::new(Policy::TakeOver, Duration::from_secs(600), Duration::from_secs(600)).unwrap();
-    ReserveRequest::new(Fingerprint::from_bytes([7; 32]), terms)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_master_that_hangs_is_noticed_while_the_others_talk() {
-    let cluster = Cluster::start().unwrap();
-    // Sooner than the driver notices.
-    let builder = RedisStore::builder().call_deadline(Duration::from_secs(20));
-    let store = builder.connect(&cluster.url()).await.unwrap();
-    // Or the others would be silent too, until it has another master.
-    for server in cluster.servers() {
-        server.cli(["config", "set", "cluster-require-full-coverage", "no"]).unwrap();
-    }
-    let masters = cluster.masters();
-    let at = |n: u32| Principal::new("hangs").unwrap().slot(n.to_string()).unwrap();
-    let on = |master: &Server, slot: &Slot| master.cli(["exists", &key(slot)]).is_ok();
-    let find = |master: &Server| (0..1_000).map(at).find(|slot| on(master, slot)).unwrap();
-    let (there, elsewhere) = (find(masters[0]), find(masters[1]));
-    store.lookup(&there).await.unwrap();
-    masters[0].stop();
-    let asked = async { store.lookup(&there).await };
-    let others = async {
-        loop {
-            let _ = store.lookup(&elsewhere).await;
-        }
-    };
-    let told = tokio::select! {
-        told = asked => told,
-        never = others => never,
-    };
-    assert!(told.unwrap().is_none(), "its replica was asked, once it was the master");
 }

@@ -17,6 +17,7 @@ mod copies;
 mod full;
 mod killed;
 mod mishaps;
+mod out;
 mod sentinel;
 mod slow;
 mod wire;
