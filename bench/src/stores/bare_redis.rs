@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, Script, Value};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, Cmd, IntoConnectionInfo, Script, Value};
 
 use crate::load::{BODY_BYTES, Contestant, Failure, LEASE, RETENTION, key};
 
@@ -21,7 +22,10 @@ pub(crate) struct Bare {
 
 impl Bare {
     pub(crate) async fn connect(url: &str) -> Result<Self, Failure> {
-        let connection = Client::open(url)?.get_multiplexed_async_connection().await?;
+        // As our store connects.
+        let tcp = TcpSettings::default().set_nodelay(true);
+        let client = Client::open(url.into_connection_info()?.set_tcp_settings(tcp))?;
+        let connection = client.get_multiplexed_async_connection().await?;
         Ok(Self { connection, swap: Script::new(SWAP) })
     }
 }
