@@ -15,16 +15,21 @@
 //! the connection is kept, and whoever asks the silent one waits for another connection, which is made beside it and
 //! takes its place only if it reaches more. That is tried again while somebody waits.
 
+mod live;
+
 use std::ops::ControlFlow;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{RedisResult, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use self::live::Asking;
+pub(crate) use self::live::Live;
 use crate::error::Failure;
 use crate::pause;
 use crate::source::{Ask, Connection, Whom};
@@ -32,6 +37,10 @@ use crate::topology::Doubt;
 
 /// How long a connection that owes a small answer may say nothing: it may be dead without a word.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+/// How long nothing but the answer is looked at.
+const SOON: Duration = Duration::from_millis(100);
+/// How much later than it was to be woken somebody was stopped, and not only busy.
+const LATE: Duration = Duration::from_millis(500);
 /// Bytes a second that a link is given besides, for what was sent and isn't answered yet.
 pub(crate) const FLOOR: u64 = 1 << 20;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
@@ -67,31 +76,6 @@ struct State {
 }
 
 type Opened = Result<Arc<Live>, Failure>;
-
-/// A connection that was made.
-pub(crate) struct Live {
-    connection: Connection,
-    pulse: Mutex<Pulse>,
-    /// That it was given up: whoever waits for its answers needn't.
-    gone: Notify,
-}
-
-/// What is known of whether it lives.
-struct Pulse {
-    heard: Instant,
-    /// Bytes that were sent, and not answered yet.
-    owed: u64,
-    /// Those of which nobody waits for the answer any more, and no question that is under way was sent behind them.
-    abandoned: Option<Abandoned>,
-    /// Whether a task asks after them.
-    asking: bool,
-}
-
-struct Abandoned {
-    bytes: u64,
-    /// Who owes the last of it. The others' turn comes when they are asked next.
-    whom: Whom,
-}
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -214,8 +198,15 @@ impl Lane {
         let mut owed = Owed::new(self, live, ask, bytes);
         let mut gone = pin!(live.gone.notified());
         let mut said = pin!(live.connection.say(ask));
+        // Most are answered soon, and nothing else needs to be looked at.
+        let soon = owed.since + SOON;
+        if let Ok(said) = timeout_at(deadline.min(soon), &mut said).await {
+            owed.answered();
+            return Ok(said);
+        }
+        let mut since = unless_stopped(owed.since, soon, Instant::now());
         loop {
-            let until = self.silent_until(live, owed.since).min(deadline);
+            let until = self.silent_until(live, since).min(deadline);
             let either = async {
                 tokio::select! {
                     biased;
@@ -235,12 +226,13 @@ impl Lane {
                 Err(_) => {}
             }
             let now = Instant::now();
-            if self.silent_until(live, owed.since) <= now {
-                self.give_up(live, ask, owed.since);
-                owed.over();
+            if deadline <= now {
                 return Err(Failure::no_answer());
             }
-            if deadline <= now {
+            since = unless_stopped(since, until, now);
+            if self.silent_until(live, since) <= now {
+                self.give_up(live, ask, since);
+                owed.over();
                 return Err(Failure::no_answer());
             }
         }
@@ -252,10 +244,9 @@ impl Lane {
             let state = lock(&self.state);
             state.remembered.filter(|when| when.elapsed() < REMEMBERED).map_or(0, |_| state.given_up)
         };
-        let pulse = lock(&live.pulse);
         // Of a cluster's servers one may be dead while the others talk.
-        let since = if live.connection.is_cluster() { since } else { since.max(pulse.heard) };
-        since + patience(doubled, pulse.owed) + self.within
+        let since = if live.connection.is_cluster() { since } else { since.max(live.heard()) };
+        since + patience(doubled, live.owed.load(Ordering::Relaxed)) + self.within
     }
 
     fn give_up(&self, live: &Arc<Live>, ask: &Ask<'_>, since: Instant) {
@@ -264,7 +255,7 @@ impl Lane {
             if live.connection.is_cluster() {
                 let whom = ask.whom();
                 // Any was asked, and others have spoken since: the next one that is asked may be another.
-                let is_one = whom == Whom::Any && lock(&live.pulse).heard >= since;
+                let is_one = whom == Whom::Any && live.heard() >= since;
                 if is_one || !state.is(live) || state.doubts(live, &whom) {
                     return;
                 }
@@ -312,52 +303,15 @@ impl Lane {
     }
 }
 
-/// That a task asks after a connection. Dropped half-way, perhaps with a runtime that ends before the connection's, it
-/// leaves that to the next one.
-struct Asking {
-    live: Arc<Live>,
-    /// What its question was sent behind.
-    behind: Option<Abandoned>,
-}
-
-impl Asking {
-    /// So was what it was sent behind. If there is no more, that is said under the same lock.
-    fn answered(&mut self) {
-        let mut pulse = lock(&self.live.pulse);
-        let bytes = self.behind.take().map_or(0, |behind| behind.bytes);
-        pulse.owed = pulse.owed.saturating_sub(bytes);
-        self.behind = pulse.abandoned.take();
-        pulse.asking = self.behind.is_some();
-    }
-}
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        if let Some(behind) = self.behind.take() {
-            let mut pulse = lock(&self.live.pulse);
-            pulse.abandon(behind.bytes, behind.whom);
-            pulse.asking = false;
-        }
-    }
-}
-
 /// How long a connection may be silent that owes an answer to so many bytes.
 fn patience(doubled: u32, owed: u64) -> Duration {
     SILENCE * (1 << doubled.min(DOUBLED)) + Duration::from_micros(owed.saturating_mul(1_000_000) / FLOOR)
 }
 
-impl Pulse {
-    fn abandon(&mut self, bytes: u64, whom: Whom) {
-        let before = self.abandoned.take().map_or(0, |abandoned| abandoned.bytes);
-        self.abandoned = Some(Abandoned { bytes: before + bytes, whom });
-    }
-}
-
-impl Live {
-    fn new(connection: Connection) -> Self {
-        let pulse = Pulse { heard: Instant::now(), owed: 0, abandoned: None, asking: false };
-        Self { connection, pulse: Mutex::new(pulse), gone: Notify::new() }
-    }
+/// Since when somebody waits who began at `since`, was to be woken at `then` and was `now`: nobody could hear anything
+/// while this process, or its machine, was stopped.
+fn unless_stopped(since: Instant, then: Instant, now: Instant) -> Instant {
+    if then + LATE <= now { now } else { since }
 }
 
 /// That an answer is owed; dropped before it came, nobody waits for it.
@@ -372,7 +326,7 @@ struct Owed<'a> {
 
 impl<'a> Owed<'a> {
     fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, ask: &'a Ask<'a>, bytes: u64) -> Self {
-        lock(&live.pulse).owed += bytes;
+        live.owed.fetch_add(bytes, Ordering::Relaxed);
         Self { lane, live, ask, since: Instant::now(), bytes, over: false }
     }
 
@@ -384,11 +338,8 @@ impl<'a> Owed<'a> {
     fn answered(&mut self) {
         self.over = true;
         let now = Instant::now();
-        let silence = {
-            let mut pulse = lock(&self.live.pulse);
-            pulse.owed = pulse.owed.saturating_sub(self.bytes);
-            now.duration_since(std::mem::replace(&mut pulse.heard, now).max(self.since))
-        };
+        self.live.owed.fetch_sub(self.bytes, Ordering::Relaxed);
+        let silence = now.saturating_duration_since(self.live.hear(now).max(self.since));
         self.lane.heard_after(silence, now);
     }
 }
@@ -399,17 +350,17 @@ impl Drop for Owed<'_> {
             return;
         }
         let whom = if self.live.connection.is_cluster() { self.ask.whom() } else { Whom::Any };
-        let mut pulse = lock(&self.live.pulse);
-        pulse.abandon(self.bytes, whom);
-        if pulse.asking {
+        let mut left = lock(&self.live.left);
+        left.abandon(self.bytes, whom);
+        if left.asking {
             return;
         }
         // Without a runtime there is nobody to ask, and nobody to be asked for.
         if let Ok(runtime) = Handle::try_current() {
-            pulse.asking = true;
-            let asking = Asking { live: Arc::clone(self.live), behind: pulse.abandoned.take() };
+            left.asking = true;
+            let asking = Asking { live: Arc::clone(self.live), behind: left.abandoned.take() };
             // Not under the lock: a runtime that is ending drops the task at once.
-            drop(pulse);
+            drop(left);
             runtime.spawn(Arc::clone(self.lane).ask_after(asking));
         }
     }
@@ -418,6 +369,15 @@ impl Drop for Owed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_was_stopped_counts_the_silence_from_when_it_can_hear_again() {
+        let since = Instant::now();
+        let then = since + SILENCE;
+        assert_eq!(unless_stopped(since, then, then + LATE / 2), since, "a busy machine");
+        let now = then + 30 * SILENCE;
+        assert_eq!(unless_stopped(since, then, now), now);
+    }
 
     #[test]
     fn patience_grows_with_what_is_under_way_and_with_what_was_given_up() {

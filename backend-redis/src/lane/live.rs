@@ -1,0 +1,98 @@
+//! [`Live`]: a connection that was made, and what is known of whether it lives.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::lock;
+use crate::source::{Connection, Whom};
+
+/// A connection that was made.
+pub(crate) struct Live {
+    pub(super) connection: Connection,
+    made: Instant,
+    /// Nanoseconds from then until something was heard.
+    heard: AtomicU64,
+    /// Bytes that were sent, and not answered yet.
+    pub(super) owed: AtomicU64,
+    pub(super) left: Mutex<Left>,
+    /// That it was given up: whoever waits for its answers needn't.
+    pub(super) gone: Notify,
+}
+
+/// What callers left behind.
+#[derive(Default)]
+pub(super) struct Left {
+    /// What was sent, of which nobody waits for the answer any more, and no question that is under way was sent behind.
+    pub(super) abandoned: Option<Abandoned>,
+    /// Whether a task asks after it.
+    pub(super) asking: bool,
+}
+
+pub(super) struct Abandoned {
+    bytes: u64,
+    /// Who owes the last of it. The others' turn comes when they are asked next.
+    pub(super) whom: Whom,
+}
+
+impl Left {
+    pub(super) fn abandon(&mut self, bytes: u64, whom: Whom) {
+        let before = self.abandoned.take().map_or(0, |abandoned| abandoned.bytes);
+        self.abandoned = Some(Abandoned { bytes: before + bytes, whom });
+    }
+}
+
+impl Live {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self {
+            connection,
+            made: Instant::now(),
+            heard: AtomicU64::new(0),
+            owed: AtomicU64::new(0),
+            left: Mutex::default(),
+            gone: Notify::new(),
+        }
+    }
+
+    pub(super) fn heard(&self) -> Instant {
+        self.made + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// Something is heard; and how it was before.
+    pub(super) fn hear(&self, now: Instant) -> Instant {
+        let since = u64::try_from(now.saturating_duration_since(self.made).as_nanos()).unwrap_or(u64::MAX);
+        self.made + Duration::from_nanos(self.heard.fetch_max(since, Ordering::Relaxed))
+    }
+}
+
+/// That a task asks after a connection. Dropped half-way, perhaps with a runtime that ends before the connection's, it
+/// leaves that to the next one.
+pub(super) struct Asking {
+    pub(super) live: Arc<Live>,
+    /// What its question was sent behind.
+    pub(super) behind: Option<Abandoned>,
+}
+
+impl Asking {
+    /// So was what it was sent behind. If there is no more, that is said under the same lock.
+    pub(super) fn answered(&mut self) {
+        let mut left = lock(&self.live.left);
+        let bytes = self.behind.take().map_or(0, |behind| behind.bytes);
+        self.live.owed.fetch_sub(bytes, Ordering::Relaxed);
+        self.behind = left.abandoned.take();
+        left.asking = self.behind.is_some();
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(behind) = self.behind.take() {
+            let mut left = lock(&self.live.left);
+            left.abandon(behind.bytes, behind.whom);
+            left.asking = false;
+        }
+    }
+}
