@@ -107,6 +107,23 @@ async fn where_a_master_is_gone_the_others_connections_are_kept() {
     keeps_the_others_connections(Out::Gone).await;
 }
 
+/// Nobody waits for as long as it takes to notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_master_that_hangs_is_noticed_though_each_call_gives_up_early() {
+    let cluster = without_failover();
+    let masters = cluster.masters();
+    let (there, elsewhere) = (of(masters[0]), of(masters[1]));
+    let builder = RedisStore::builder().call_deadline(Duration::from_millis(700));
+    let store = builder.connect(&cluster.url()).await.unwrap();
+    Out::Hangs.put(masters[0]);
+    let mut early = 0;
+    while ask_beside(&store, &there, &elsewhere).await.unwrap_err().kind() == ErrorKind::Timeout {
+        early += 1;
+        assert!(early < 100, "nobody notices");
+    }
+    assert!(early > 0, "it isn't known from the start");
+}
+
 async fn serves_the_others_from_the_start(out: Out) {
     let cluster = without_failover();
     let masters = cluster.masters();
