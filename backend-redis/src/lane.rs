@@ -85,11 +85,6 @@ impl State {
     fn is(&self, live: &Arc<Live>) -> bool {
         self.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live))
     }
-
-    /// Nobody is sent to them any more by this connection, if it is known who that is.
-    fn doubts(&mut self, live: &Live, whom: &Whom) -> bool {
-        self.doubt.add(&live.connection, whom)
-    }
 }
 
 impl Lane {
@@ -113,7 +108,7 @@ impl Lane {
     /// This connection is to be used no more; or, in a cluster, to be sent no more to who was asked.
     pub(crate) fn leave(&self, live: &Arc<Live>, ask: &Ask<'_>) {
         let mut state = lock(&self.state);
-        if state.is(live) && !state.doubts(live, &ask.whom()) {
+        if state.is(live) && !state.doubt.add(&live.connection, &ask.whom()) {
             state.live = None;
         }
     }
@@ -256,7 +251,7 @@ impl Lane {
                 let whom = ask.whom();
                 // Any was asked, and others have spoken since: the next one that is asked may be another.
                 let is_one = whom == Whom::Any && live.heard() >= since;
-                if is_one || !state.is(live) || state.doubts(live, &whom) {
+                if is_one || !state.is(live) || state.doubt.add(&live.connection, &whom) {
                     return;
                 }
             }

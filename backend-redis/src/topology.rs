@@ -20,7 +20,7 @@ pub(crate) struct Topology {
 /// What a master has.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    pub(crate) master: At,
+    master: At,
     replicas: Vec<At>,
     slots: Vec<RangeInclusive<u16>>,
     reached: bool,
