@@ -30,18 +30,18 @@ end
 if state == 'C' then
     return 1
 end
-if state ~= 'P' or #value < 106 then
+if state ~= 'P' or #value < 107 then
     return -1
 end
 
 -- L2: the doubt about a predecessor stays, as a record that has lapsed at once.
-if value:sub(87, 87) ~= 'R' and struct.unpack('<I4', value, 83) > 1 then
+if value:sub(88, 88) ~= 'R' and struct.unpack('<I4', value, 83) > 1 then
     redis.call('SET', KEYS[1], value:sub(1, 18) .. '\0\0\0\0\0\0\0\0' .. value:sub(27), 'KEEPTTL')
     return 3
 end
 -- L1
 if value:sub(3, 10) == '\255\255\255\255\255\255\255\255' then
-    expires = math.max(now, lease_end) + struct.unpack('<I8', value, 89)
+    expires = math.max(now, lease_end) + struct.unpack('<I8', value, 90)
 end
 local stays = math.max(expires, now + ARGV[2] * 1000) - (ARGV[3] or 0)
 redis.call(
@@ -49,6 +49,6 @@ redis.call(
     KEYS[1],
     '\1R' .. struct.pack('<I8', expires) .. value:sub(11, 50),
     'PXAT',
-    string.format('%d', math.ceil(stays / 1000))
+    string.format('%d', (stays - 1) / 1000)
 )
 return 3

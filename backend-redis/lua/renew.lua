@@ -27,20 +27,22 @@ end
 if state == 'C' then
     return 1
 end
-if state ~= 'P' or #value < 106 then
+if state ~= 'P' or #value < 107 then
     return -1
 end
 
 local NEVER = '\255\255\255\255\255\255\255\255'
-local kept = struct.unpack('<I8', value, 89)
-local refuse = value:sub(87, 87) == 'R'
-local function put(new, ends)
-    local stays = math.max(ends, now + ARGV[3] * 1000) - (ARGV[6] or 0)
-    redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', math.ceil(stays / 1000)))
+local kept = struct.unpack('<I8', value, 90)
+local refuse = value:sub(88, 88) == 'R'
+local least = now + ARGV[3] * 1000
+local function put(new, expiry)
+    -- The last millisecond that it sees whole or in part: the server keeps a key through the one that is named.
+    local last = (math.max(expiry, least) - (ARGV[6] or 0) - 1) / 1000
+    redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', last))
 end
 
 -- W4 under `Refuse`, before it has begun: nothing is in doubt, and the slot is free.
-if ARGV[2] == '' and refuse and value:byte(88) == 0 then
+if ARGV[2] == '' and refuse and value:byte(89) == 0 then
     if value:sub(3, 10) == NEVER then
         expires = math.max(now, lease_end) + kept
     end
@@ -49,8 +51,8 @@ if ARGV[2] == '' and refuse and value:byte(88) == 0 then
 end
 
 -- W1: a checkpoint with a higher number replaces the stored one. Numbers in halves: a double has 53 bits.
-local size = struct.unpack('<I2', value, 105)
-local sequence, data = value:sub(97, 104), value:sub(107 + size)
+local size = struct.unpack('<I2', value, 106)
+local sequence, data = value:sub(98, 105), value:sub(108 + size)
 if ARGV[4] ~= '' then
     local old_high, old_low = struct.unpack('>I4I4', sequence)
     local new_high, new_low = struct.unpack('>I4I4', ARGV[4])
@@ -58,22 +60,24 @@ if ARGV[4] ~= '' then
         sequence, data = ARGV[4], ARGV[5]
     end
 end
-local tail = sequence .. value:sub(105, 106 + size) .. data
+local tail = sequence .. value:sub(106, 107 + size) .. data
 
 -- W4: lapsed at once.
 if ARGV[2] == '' then
-    local lapsed = value:sub(1, 18) .. '\0\0\0\0\0\0\0\0' .. value:sub(27, 96) .. tail
+    local lapsed = value:sub(1, 18) .. '\0\0\0\0\0\0\0\0' .. value:sub(27, 97) .. tail
     redis.call('SET', KEYS[1], lapsed, 'KEEPTTL')
     return { 0, sequence }
 end
 
 lease_end = math.max(lease_end, now + ARGV[2])
-local held = value:sub(11, 18) .. struct.pack('<I8', lease_end) .. value:sub(27, 87) .. '\1' .. value:sub(89, 96) .. tail
+local before = value:sub(11, 18) .. struct.pack('<I8', lease_end) .. value:sub(27, 86)
+local after = value:sub(88, 88) .. '\1' .. value:sub(90, 97) .. tail
 if refuse then
-    -- At most once: whoever began leaves an unknown, for ever.
-    redis.call('SET', KEYS[1], '\1P' .. NEVER .. held)
+    -- At most once: whoever began leaves an unknown, for ever. So does the key.
+    redis.call('SET', KEYS[1], '\1P' .. NEVER .. before .. 'L' .. after)
 else
     expires = math.max(expires, lease_end + kept)
-    put('\1P' .. struct.pack('<I8', expires) .. held, expires)
+    local mark = expires < least and 'L' or 'E'
+    put('\1P' .. struct.pack('<I8', expires) .. before .. mark .. after, expires)
 end
 return { lease_end - now, sequence }

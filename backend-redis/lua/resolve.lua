@@ -25,7 +25,7 @@ end
 if state == 'R' then
     return ARGV[3] == '' and 2 or 0
 end
-if state ~= 'P' or #value < 106 then
+if state ~= 'P' or #value < 107 then
     return -1
 end
 
@@ -35,7 +35,7 @@ end
 if value:sub(19, 26) ~= ARGV[2] then
     return 0
 end
-local kept = struct.unpack('<I8', value, 89)
+local kept = struct.unpack('<I8', value, 90)
 if value:sub(3, 10) == '\255\255\255\255\255\255\255\255' then
     expires = math.max(now, lease_end) + kept
 end
@@ -64,5 +64,5 @@ else
         .. ARGV[3]
 end
 local offset = ARGV[6] or 0
-redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', math.ceil((stays - offset) / 1000) - 1))
+redis.call('SET', KEYS[1], new, 'PXAT', string.format('%d', (stays - offset - 1) / 1000))
 return 1

@@ -9,7 +9,6 @@ use std::num::NonZeroU32;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use oncekey_core::codec::Corrupt;
 use oncekey_core::state::Record;
 use oncekey_core::{
     Cursor, Effect, Fence, Finding, IdempotencyAdmin, InvalidInput, Page, Resolution, ResolveOutcome,
@@ -257,9 +256,9 @@ impl IdempotencyAdmin for RedisStore {
 }
 
 fn summary(stored: &Stored, now: Timestamp, filter: ScanFilter) -> Result<Option<Summary>, StoreError> {
-    match (&stored.record, &stored.slot) {
-        (Record::Released(_), _) => Ok(None),
-        (record, Some(slot)) => Ok(Summary::of(slot, record, now, filter)),
-        (_, None) => Err(Corrupt::new("its slot is none").in_operation("scan")),
+    if matches!(stored.record, Record::Released(_)) {
+        return Ok(None);
     }
+    let slot = stored.slot().map_err(|corrupt| corrupt.in_operation("scan"))?;
+    Ok(Summary::of(&slot, &stored.record, now, filter))
 }

@@ -182,14 +182,11 @@ impl RedisStore {
         if let Some(record) = self.replay(&key, request, call).await {
             return Ok(ReservationOutcome::Replay(record));
         }
-        let first = value::first(slot, token, request);
+        let (lease, linger) = (span(request.terms.lease()), span(inner.settings.linger));
+        let life = lease + span(request.terms.retention());
+        let first = value::first(slot, token, request, life < linger);
         let arguments = |cmd: &mut Cmd| {
-            let (lease, linger) = (span(request.terms.lease()), inner.settings.linger());
-            let life = lease + span(request.terms.retention());
-            // Never before the record's end: the server's milliseconds begin earlier than the script's microseconds.
-            let stays = (life.div_ceil(1_000) + 1).max(linger);
-            cmd.arg(&first).arg(lease).arg(life).arg(&[value::policy(request.terms.policy())]);
-            cmd.arg(stays).arg(linger);
+            cmd.arg(&first).arg(&value::spans([lease, life, linger])[..]);
             inner.clock(cmd);
         };
         let said = inner.run(call, &inner.scripts().reserve, &key.text, &arguments).await;
@@ -203,7 +200,7 @@ impl RedisStore {
             Err(Ended::Failed(error)) => Err(error),
             // What is there already is told all the same.
             Err(Ended::Full(error)) => {
-                let found = self.look(RESERVE, slot, call.deadline).await?;
+                let found = Box::pin(self.look(RESERVE, slot, call.deadline)).await?;
                 let (record, now) =
                     found.map_or((None, Timestamp::ZERO), |(stored, now)| (Some(stored), now));
                 let step = state::reserve_or_fetch(record.as_ref(), token, request, now);
@@ -297,8 +294,8 @@ impl IdempotencyStore for RedisStore {
             tries += 1;
             // R10: an answer that took longer than the lease would hand out a lapsed one. Asked again with its own
             // token, the lease counts from now (R3).
-            let lapsed = sent.elapsed() >= request.terms.lease();
-            if !lapsed || !matches!(outcome, ReservationOutcome::Reserved(_)) || tries == RESERVE_TRIES {
+            let lapsed = || sent.elapsed() >= request.terms.lease();
+            if !matches!(outcome, ReservationOutcome::Reserved(_)) || !lapsed() || tries == RESERVE_TRIES {
                 return Ok(outcome);
             }
         }
@@ -352,10 +349,11 @@ impl IdempotencyStore for RedisStore {
         let key = inner.key(slot);
         let response = value::response(slot, completion.response());
         let arguments = |cmd: &mut Cmd| {
-            cmd.arg(&own(grant)[..]).arg(&response).arg(inner.settings.linger());
+            cmd.arg(&own(grant)[..]).arg(&response);
+            let linger = span(inner.settings.linger);
             match completion.retention() {
-                Some(retention) => cmd.arg(span(retention)),
-                None => cmd.arg(""),
+                Some(retention) => cmd.arg(&value::spans([linger, span(retention)])[..]),
+                None => cmd.arg(&value::spans([linger])[..]),
             };
             inner.clock(cmd);
         };

@@ -3,10 +3,11 @@
 //! ```text
 //! byte   1  version 1    2  state    3  expires    11  created    19  lease_end or completed    27  fence
 //!       35  token[16], with which a Released one ends    51  fingerprint[32]    83  attempt
-//! P     87  policy T or R    88  begun    89  retention    97  checkpoint's number    105  length of slot    107  slot
+//!       87  E where the key ends with its record, L where it lingers
+//! P     88  policy T or R    89  begun    90  retention    98  checkpoint's number    106  length of slot    108  slot
 //!       checkpoint's data
-//! C     87  E where the key ends with its record, L where it lingers    88  status    90  body kept?
-//!       91  length of headers    95  length of body    103  length of slot    105  slot    headers    body
+//! C     88  status    90  body kept?    91  length of headers    95  length of body    103  length of slot    105  slot
+//!       headers    body
 //! ```
 //!
 //! Numbers are little endian: 8 bytes, an attempt and the headers' length 4, status and the slot's length 2. But a
@@ -24,13 +25,20 @@ use oncekey_core::{
 };
 
 /// The most bytes that a value has before its checkpoint, headers or body.
-pub(crate) const HEAD: usize = 106 + 2 * 256;
+pub(crate) const HEAD: usize = 107 + 2 * 256;
 
-/// A record, and whose it is; a Released one doesn't say.
+/// A record, and whose it is.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) record: Record,
-    pub(crate) slot: Option<Slot>,
+    slot: Bytes,
+}
+
+impl Stored {
+    /// Whose it is, which nobody asks who knows the slot: a Released one doesn't say.
+    pub(crate) fn slot(&self) -> Result<Slot, Corrupt> {
+        Slot::from_bytes(&self.slot).map_err(|_| Corrupt::new("its slot is none"))
+    }
 }
 
 /// Reads a value; with `whole` unset the first [`HEAD`] bytes of one, without what follows them.
@@ -50,7 +58,7 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
     let token = Token::from_bytes(input.array()?);
     if state == b'R' {
         let record = Record::Released(Released { token, fence, expires_at });
-        let stored = Stored { record, slot: None };
+        let stored = Stored { record, slot: Bytes::new() };
         return if input.left() == 0 { Ok(stored) } else { Err(longer()) };
     }
     let fingerprint = Fingerprint::from_bytes(input.array()?);
@@ -58,6 +66,9 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
         0 => return Err(Corrupt::new("its attempt is 0")),
         attempt => attempt,
     };
+    if !matches!(input.byte()?, b'E' | b'L') {
+        return Err(Corrupt::new("its key's end is neither E nor L"));
+    }
     match state {
         b'P' => {
             let policy = match input.byte()? {
@@ -92,12 +103,9 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
                 lease_expires_at: lease_end_or_completed,
                 expires_at,
             };
-            Ok(Stored { record: Record::Pending(pending), slot: Some(slot) })
+            Ok(Stored { record: Record::Pending(pending), slot })
         }
         b'C' => {
-            if !matches!(input.byte()?, b'E' | b'L') {
-                return Err(Corrupt::new("its key's end is neither E nor L"));
-            }
             let status = u16::from_le_bytes(input.array()?);
             let kept = input.flag()?;
             let headers = u32::from_le_bytes(input.array()?);
@@ -126,7 +134,7 @@ pub(crate) fn read(value: &Bytes, whole: bool) -> Result<Stored, Corrupt> {
                 lease_end_or_completed,
                 expires_at,
             );
-            Ok(Stored { record: Record::Completed(Completed { token, record }), slot: Some(slot) })
+            Ok(Stored { record: Record::Completed(Completed { token, record }), slot })
         }
         _ => Err(Corrupt::new("its state is none of P, C, R")),
     }
@@ -157,14 +165,14 @@ pub(crate) fn response(slot: &Slot, response: &StoredResponse) -> Vec<u8> {
     out
 }
 
-/// A new record from its token on, which its first holder sends.
-pub(crate) fn first(slot: &Slot, token: Token, request: &ReserveRequest) -> Vec<u8> {
+/// A new record from its token on, which its first holder sends; and whether its key will outlive it.
+pub(crate) fn first(slot: &Slot, token: Token, request: &ReserveRequest, lingers: bool) -> Vec<u8> {
     let slot = slot.to_bytes();
-    let mut out = Vec::with_capacity(72 + slot.len());
+    let mut out = Vec::with_capacity(73 + slot.len());
     out.extend_from_slice(token.as_bytes());
     out.extend_from_slice(request.fingerprint.as_bytes());
     out.extend_from_slice(&1_u32.to_le_bytes());
-    out.extend_from_slice(&[policy(request.terms.policy()), 0]);
+    out.extend_from_slice(&[if lingers { b'L' } else { b'E' }, policy(request.terms.policy()), 0]);
     out.extend_from_slice(&span(request.terms.retention()).to_le_bytes());
     out.extend_from_slice(&0_u64.to_be_bytes());
     out.extend_from_slice(&u16::try_from(slot.len()).unwrap_or(u16::MAX).to_le_bytes());
@@ -172,7 +180,7 @@ pub(crate) fn first(slot: &Slot, token: Token, request: &ReserveRequest) -> Vec<
     out
 }
 
-pub(crate) fn policy(policy: Policy) -> u8 {
+fn policy(policy: Policy) -> u8 {
     match policy {
         Policy::TakeOver => b'T',
         Policy::Refuse => b'R',
@@ -185,6 +193,11 @@ pub(crate) fn own(grant: &Grant) -> [u8; 24] {
     own[..8].copy_from_slice(&grant.fence.get().to_le_bytes());
     own[8..].copy_from_slice(grant.token.as_bytes());
     own
+}
+
+/// Numbers, as a script unpacks them: one argument costs it less than several, and digits more than bytes.
+pub(crate) fn spans<const N: usize>(spans: [u64; N]) -> Vec<u8> {
+    spans.iter().flat_map(|span| span.to_le_bytes()).collect()
 }
 
 /// In microseconds.
@@ -250,9 +263,8 @@ impl Reader<'_> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn slot(&mut self) -> Result<Slot, Corrupt> {
+    fn slot(&mut self) -> Result<Bytes, Corrupt> {
         let length = u16::from_le_bytes(self.array()?);
-        let bytes = self.take(usize::from(length))?;
-        Slot::from_bytes(&bytes).map_err(|_| Corrupt::new("its slot is none"))
+        self.take(usize::from(length))
     }
 }

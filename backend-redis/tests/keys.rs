@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use oncekey_redis::{
-    Completion, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore, Policy, Principal, RedisStore,
-    Renewal, ReservationOutcome, ReserveRequest, Resolution, Slot, StoredResponse, Terms, Token,
+    Completion, Entry, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore, MIN_LEASE, Policy, Principal,
+    RedisStore, Renewal, ReservationOutcome, ReserveRequest, Resolution, Slot, StoredResponse, Terms, Token,
 };
 use oncekey_testbed::redis::Server;
 
@@ -55,6 +55,17 @@ impl Key {
         assert!(left <= rest && left > rest - Duration::from_secs(60), "{left:?}, and not {rest:?}");
     }
 
+    /// Fails unless the last millisecond that the key sees is the last one that its record does.
+    async fn goes_with_its_record(&self) {
+        let key = self.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
+        let last: u64 = self.server.cli(["pexpiretime", &key]).unwrap().parse().unwrap();
+        let ends = match self.store.lookup(&self.slot).await.unwrap().unwrap() {
+            Entry::Pending(pending) => pending.expires_at,
+            Entry::Completed(completed) => completed.expires_at,
+        };
+        assert_eq!(last, (ends.as_micros() - 1) / 1_000);
+    }
+
     fn stays(&self) {
         let key = self.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
         assert_eq!(self.server.cli(["pttl", &key]).unwrap(), "-1");
@@ -86,6 +97,63 @@ async fn a_key_stays_a_least_time_and_then_as_long_as_its_record() {
     let grant = key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
     key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
     key.goes_after(LINGER);
+}
+
+/// Whoever finds a Completed record by its key alone rests on it.
+#[tokio::test]
+async fn a_key_goes_in_the_millisecond_in_which_its_record_does() {
+    let key = Key::new().await;
+    let token = Token::fresh();
+    let grant = key.reserve(Policy::TakeOver, token, 3 * LEASE).await;
+    key.goes_with_its_record().await;
+    key.reserve(Policy::TakeOver, token, 5 * LEASE).await;
+    key.goes_with_its_record().await;
+    key.store.renew(&key.slot, &grant, &Renewal::extend(7 * LEASE).unwrap()).await.map(drop).unwrap();
+    key.goes_with_its_record().await;
+    key.store.renew(&key.slot, &grant, &Renewal::hand_over()).await.map(drop).unwrap();
+    let grant = key.reserve(Policy::TakeOver, Token::fresh(), 9 * LEASE).await;
+    key.goes_with_its_record().await;
+    key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
+    key.goes_with_its_record().await;
+
+    // One that was to stay longer, by who granted it: completed by another store, it goes with its record too.
+    key.store.purge(&key.slot, grant.fence).await.unwrap();
+    let another = RedisStore::builder().prefix("keys").connect(&key.server.url(0)).await.unwrap();
+    for longer in [None, Some(LEASE)] {
+        let token = Token::fresh();
+        let grant = key.reserve(Policy::TakeOver, token, LEASE).await;
+        if let Some(lease) = longer {
+            key.store.renew(&key.slot, &grant, &Renewal::extend(lease).unwrap()).await.map(drop).unwrap();
+            key.reserve(Policy::TakeOver, token, LEASE).await;
+        }
+        key.goes_after(LINGER);
+        another.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
+        key.goes_with_its_record().await;
+        key.store.purge(&key.slot, grant.fence).await.unwrap();
+    }
+    // And one that was to go with it stays, by who completed it.
+    let brief = Key { server: key.server, store: another, slot: key.slot };
+    let grant = brief.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
+    brief.goes_with_its_record().await;
+    key.store.complete(&brief.slot, &grant, &answer()).await.map(drop).unwrap();
+    brief.goes_after(LINGER);
+}
+
+/// C2, by the server's own clock.
+#[tokio::test]
+async fn a_late_completion_is_kept_for_the_retention() {
+    let key = Key::new().await;
+    let store = RedisStore::builder().prefix("keys").connect(&key.server.url(0)).await.unwrap();
+    let key = Key { store, ..key };
+    let grant = key.reserve(Policy::TakeOver, Token::fresh(), MIN_LEASE).await;
+    while !matches!(
+        key.store.lookup(&key.slot).await.unwrap(),
+        Some(Entry::Pending(pending)) if pending.lease_left.is_none()
+    ) {}
+    key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
+    let Some(Entry::Completed(record)) = key.store.lookup(&key.slot).await.unwrap() else { panic!() };
+    assert_eq!(record.expires_at, record.completed_at + RETENTION);
+    key.goes_with_its_record().await;
 }
 
 #[tokio::test]
@@ -142,7 +210,7 @@ async fn an_unknown_stays_until_somebody_settles_it() {
                 key.store.renew(&key.slot, &grant, &Renewal::hand_over()).await.map(drop).unwrap();
                 key.stays();
                 let entry = key.store.lookup(&key.slot).await.unwrap();
-                let Some(oncekey_redis::Entry::Pending(entry)) = entry else { panic!("{entry:?}") };
+                let Some(Entry::Pending(entry)) = entry else { panic!("{entry:?}") };
                 let resolution =
                     if settle == 2 { Resolution::Release } else { Resolution::Complete(answer()) };
                 key.store.resolve(&key.slot, entry.seen(), &resolution).await.map(drop).unwrap();
