@@ -11,7 +11,8 @@
 //! key      on B          moved to A                     it was on neither when that was read
 //! ```
 //!
-//! So when all were read, each is asked whether it still has the same slots. If not, all are read again.
+//! So when all were read, each is asked whether it still has the same slots. If not, all are read again, but not for ever:
+//! a cluster may move slots for hours.
 
 use oncekey_core::StoreError;
 use redis::{Cmd, Value};
@@ -22,6 +23,9 @@ use crate::call::Call;
 use crate::error::{Failure, Next};
 use crate::link::{Node, text};
 use crate::store::{Inner, RedisStore};
+
+/// How often all are read again.
+const AGAIN: u32 = 10;
 
 /// Keys that are asked for at a time.
 const CHUNK: usize = 1_000;
@@ -37,6 +41,8 @@ pub(crate) struct Walk<'a> {
     parts: Vec<(Node, Part)>,
     /// Of these, how many were read.
     read: usize,
+    /// How often it began again.
+    again: u32,
     from: String,
     /// Whose cursor that is.
     process: Option<String>,
@@ -48,7 +54,7 @@ type Part = String;
 impl<'a> Walk<'a> {
     pub(crate) async fn begin(store: &'a RedisStore, name: &'static str) -> Result<Self, StoreError> {
         let mut walk =
-            Self { store, name, parts: Vec::new(), read: 0, from: START.to_owned(), process: None };
+            Self { store, name, parts: Vec::new(), read: 0, again: 0, from: START.to_owned(), process: None };
         walk.parts = walk.parts().await?;
         Ok(walk)
     }
@@ -101,6 +107,10 @@ impl<'a> Walk<'a> {
         let parts = self.parts().await?;
         let has_changed = self.differs(&parts);
         if has_changed {
+            if self.again == AGAIN {
+                return Err(self.call().failed(Failure::moving()));
+            }
+            self.again += 1;
             (self.parts, self.read, self.process) = (parts, 0, None);
             START.clone_into(&mut self.from);
         }

@@ -12,6 +12,7 @@ use oncekey_testbed::proxy::Direction::ToClient;
 use oncekey_testbed::proxy::Proxy;
 use oncekey_testbed::redis::{Cluster, Server};
 use oncekey_testbed::wait_until;
+use tokio::time::timeout;
 
 use crate::kit::{fails, reserve, slot};
 
@@ -133,6 +134,49 @@ async fn while_slots_move_in_a_cluster_every_key_is_read_or_it_is_said_that_one_
     });
     done.store(true, Ordering::SeqCst);
     walks.await.unwrap();
+    assert_eq!(live(&store.stats().await.unwrap()), keys);
+}
+
+/// Only its servers' word changes, and that without a pause: no slot that has a key moves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_ends_though_slots_move_for_ever() {
+    let cluster = Cluster::start().unwrap();
+    let store = RedisStore::connect(&cluster.url()).await.unwrap();
+    // Many more commands than a slot takes to change hands.
+    let keys = 300;
+    for n in 0..keys {
+        reserve(&store, &n.to_string()).await;
+    }
+    let masters = cluster.masters();
+    let [own, other] = [0, 1].map(|n| masters[n].cli(["cluster", "myid"]).unwrap());
+    let nodes = masters[0].cli(["cluster", "nodes"]).unwrap();
+    let line = nodes.lines().find(|line| line.contains("myself")).unwrap();
+    let (first, last) = line.split(' ').nth(8).unwrap().split_once('-').unwrap();
+    let mut its = first.parse::<u32>().unwrap()..=last.parse().unwrap();
+
+    let client = redis::Client::open(format!("redis://{}", masters[0].tcp_address().unwrap())).unwrap();
+    let connection = client.get_multiplexed_async_connection().await.unwrap();
+    let give = async |number: u32, to: &str| {
+        let mut give = redis::cmd("CLUSTER");
+        give.arg("SETSLOT").arg(number).arg("NODE").arg(to);
+        give.exec_async(&mut connection.clone()).await
+    };
+    let mut given = Vec::new();
+    let mut walk = std::pin::pin!(timeout(Duration::from_secs(60), store.stats()));
+    let walked = loop {
+        let number = its.next().expect("the walk ends before all are given away");
+        given.push(number);
+        tokio::select! {
+            walked = &mut walk => break walked.unwrap(),
+            // It keeps those that have a key.
+            _ = give(number, &other) => {}
+        }
+    };
+    fails("stats", walked, ErrorKind::Unavailable, MOVING);
+    for number in given {
+        give(number, &own).await.unwrap();
+    }
+    cluster.agrees().unwrap();
     assert_eq!(live(&store.stats().await.unwrap()), keys);
 }
 
