@@ -19,7 +19,6 @@ mod live;
 
 use std::ops::ControlFlow;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,7 +40,7 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_millis(100);
 /// How much later than it was to be woken somebody was stopped, and not only busy.
 const LATE: Duration = Duration::from_millis(500);
-/// Bytes a second that a link is given besides, for what was sent and isn't answered yet.
+/// Bytes a second that a link is given besides, for what travels before the next answer.
 pub(crate) const FLOOR: u64 = 1 << 20;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
 /// why, the next one needs more time.
@@ -201,7 +200,7 @@ impl Lane {
         }
         let mut since = unless_stopped(owed.since, soon, Instant::now());
         loop {
-            let until = self.silent_until(live, since).min(deadline);
+            let until = self.silent_until(live, ask, since).min(deadline);
             let either = async {
                 tokio::select! {
                     biased;
@@ -212,6 +211,7 @@ impl Lane {
             match timeout_at(until, either).await {
                 Ok(ControlFlow::Break(said)) => {
                     owed.answered();
+                    live.hear_of(&ask.whom(), Instant::now());
                     return Ok(said);
                 }
                 Ok(ControlFlow::Continue(())) => {
@@ -225,7 +225,7 @@ impl Lane {
                 return Err(Failure::no_answer());
             }
             since = unless_stopped(since, until, now);
-            if self.silent_until(live, since) <= now {
+            if self.silent_until(live, ask, since) <= now {
                 self.give_up(live, ask, since);
                 owed.over();
                 return Err(Failure::no_answer());
@@ -234,14 +234,13 @@ impl Lane {
     }
 
     /// When the connection counts as dead, should nothing be heard until then by one who asked at `since`.
-    fn silent_until(&self, live: &Live, since: Instant) -> Instant {
+    fn silent_until(&self, live: &Live, ask: &Ask<'_>, since: Instant) -> Instant {
         let doubled = {
             let state = lock(&self.state);
             state.remembered.filter(|when| when.elapsed() < REMEMBERED).map_or(0, |_| state.given_up)
         };
-        // Of a cluster's servers one may be dead while the others talk.
-        let since = if live.connection.is_cluster() { since } else { since.max(live.heard()) };
-        since + patience(doubled, live.owed.load(Ordering::Relaxed)) + self.within
+        let since = live.heard_of(&ask.whom()).map_or(since, |heard| heard.max(since));
+        since + patience(doubled, live.before_the_next()) + self.within
     }
 
     fn give_up(&self, live: &Arc<Live>, ask: &Ask<'_>, since: Instant) {
@@ -298,9 +297,9 @@ impl Lane {
     }
 }
 
-/// How long a connection may be silent that owes an answer to so many bytes.
-fn patience(doubled: u32, owed: u64) -> Duration {
-    SILENCE * (1 << doubled.min(DOUBLED)) + Duration::from_micros(owed.saturating_mul(1_000_000) / FLOOR)
+/// How long a connection may be silent, where so many bytes may be on their way before the next answer.
+fn patience(doubled: u32, bytes: u64) -> Duration {
+    SILENCE * (1 << doubled.min(DOUBLED)) + Duration::from_micros(bytes.saturating_mul(1_000_000) / FLOOR)
 }
 
 /// Since when somebody waits who began at `since`, was to be woken at `then` and was `now`: nobody could hear anything
@@ -321,19 +320,19 @@ struct Owed<'a> {
 
 impl<'a> Owed<'a> {
     fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, ask: &'a Ask<'a>, bytes: u64) -> Self {
-        live.owed.fetch_add(bytes, Ordering::Relaxed);
+        live.owe(bytes);
         Self { lane, live, ask, since: Instant::now(), bytes, over: false }
     }
 
     /// There is no more to come.
     fn over(&mut self) {
         self.over = true;
+        self.live.pay(self.bytes);
     }
 
     fn answered(&mut self) {
-        self.over = true;
+        self.over();
         let now = Instant::now();
-        self.live.owed.fetch_sub(self.bytes, Ordering::Relaxed);
         let silence = now.saturating_duration_since(self.live.hear(now).max(self.since));
         self.lane.heard_after(silence, now);
     }

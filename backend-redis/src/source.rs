@@ -10,7 +10,6 @@ use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRou
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{Arg, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
-use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::timeout;
 
 use crate::address::{Address, Login, Own};
@@ -27,10 +26,21 @@ const CONNECT_IN_CLUSTER: Duration = Duration::from_millis(500);
 /// is what ends a try. It is for the driver's own questions.
 const DRIVER: Duration = Duration::from_secs(30);
 
+/// How often the driver asks again in a cluster, which it does whenever it is sent on.
+const RETRIES: u32 = 6;
+
 pub(crate) enum Source {
     Single(Box<Client>),
-    Sentinel(Box<AsyncMutex<SentinelClient>>),
+    Sentinel(Box<Sentinels>),
     Cluster(Cluster),
+}
+
+/// Who is asked which server is the master.
+pub(crate) struct Sentinels {
+    nodes: Vec<At>,
+    master: String,
+    login: Login,
+    own: Own,
 }
 
 /// How a cluster is connected to.
@@ -130,7 +140,9 @@ impl Source {
         Ok(match address {
             Address::Single(client) => Self::Single(client),
             Address::Sentinel { sentinels, master, login, own } => {
-                Self::Sentinel(Box::new(AsyncMutex::new(sentinel(&sentinels, &master, &login, &own)?)))
+                let sentinels = Sentinels { nodes: sentinels, master, login, own };
+                sentinels.client()?;
+                Self::Sentinel(Box::new(sentinels))
             }
             Address::Cluster { nodes, login } => {
                 let known = Mutex::new(nodes.clone());
@@ -149,10 +161,7 @@ impl Source {
             Self::Single(client) => {
                 client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
             }
-            Self::Sentinel(client) => {
-                let mut client = client.lock().await;
-                client.get_async_connection_with_config(&config).await.map(Connection::One)
-            }
+            Self::Sentinel(sentinels) => sentinels.connect(&config).await,
             Self::Cluster(cluster) => cluster.connect().await,
         };
         connected.map_err(Failure::no_connection)
@@ -162,10 +171,8 @@ impl Source {
     pub(crate) async fn listener(&self) -> RedisResult<PubSub> {
         match self {
             Self::Single(client) => client.get_async_pubsub().await,
-            Self::Sentinel(client) => {
-                // The master is asked for under the lock, and connected to without: it may hang.
-                let master = client.lock().await.async_get_client().await?;
-                master.get_async_pubsub().await
+            Self::Sentinel(sentinels) => {
+                sentinels.client()?.async_get_client().await?.get_async_pubsub().await
             }
             Self::Cluster(cluster) => {
                 let mut last = None;
@@ -182,6 +189,18 @@ impl Source {
                 }))
             }
         }
+    }
+}
+
+impl Sentinels {
+    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<Connection> {
+        self.client()?.get_async_connection_with_config(config).await.map(Connection::One)
+    }
+
+    /// One for each connection: with a single one, many that connect would wait for each other, and each for the time
+    /// that a sentinel takes which hangs.
+    fn client(&self) -> Result<SentinelClient, RedisError> {
+        sentinel(&self.nodes, &self.master, &self.login, &self.own)
     }
 }
 
@@ -220,6 +239,22 @@ impl Cluster {
 impl Connection {
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self, Self::Cluster(..))
+    }
+
+    /// Which of a cluster's masters is asked, if that is known.
+    pub(crate) fn master(&self, whom: &Whom) -> Option<&At> {
+        match self {
+            Self::One(_) => None,
+            Self::Cluster(_, topology) => topology.part(whom).map(|part| &part.master),
+        }
+    }
+
+    /// Of what each of a cluster's masters answered, what those did that are reached.
+    pub(crate) fn of_reached(&self, said: Value) -> Value {
+        match self {
+            Self::One(_) => said,
+            Self::Cluster(_, topology) => topology.of_reached(said),
+        }
     }
 
     /// Those that nobody is to be sent to by it.
@@ -359,6 +394,11 @@ fn cluster(nodes: &[(String, u16)], login: &Login, driver: Duration) -> Result<C
         .connection_timeout(CONNECT_IN_CLUSTER)
         .response_timeout(driver)
         .tcp_settings(tcp())
+        // A server that loads, or a cluster that is down, is waited for by us. The driver would wait 1.3 s 16 times,
+        // in silence.
+        .retries(RETRIES)
+        .min_retry_wait(10)
+        .max_retry_wait(100)
         .use_protocol(login.protocol());
     if let Some(user) = &login.user {
         builder = builder.username(user);

@@ -20,7 +20,7 @@ pub(crate) struct Topology {
 /// What a master has.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    master: At,
+    pub(crate) master: At,
     replicas: Vec<At>,
     slots: Vec<RangeInclusive<u16>>,
     reached: bool,
@@ -56,17 +56,28 @@ impl Topology {
         Some(Self { parts })
     }
 
-    /// What those masters answered that the driver has a connection to, by their addresses as it writes them.
+    /// What those masters answered that the driver has a connection to, by their addresses as it writes them. One that
+    /// loads its data, or runs somebody's script without end, answers an error: so it would everybody.
     pub(crate) fn reached(&mut self, said: &Value) {
         let Value::Map(answers) = said else { return };
-        let by: Vec<_> = answers.iter().filter_map(|(by, _)| text(by)).collect();
-        let name = |part: &Part| format!("{}:{}", part.master.0, part.master.1);
+        let by: Vec<_> = answers.iter().filter_map(|(by, said)| Some((text(by)?, said))).collect();
         // One that isn't known: another moment's, or by another name, and then nothing is told by who is missing.
-        if by.iter().all(|by| self.parts.iter().any(|part| name(part) == *by)) {
+        if by.iter().all(|(by, _)| self.parts.iter().any(|part| part.name() == *by)) {
             for part in &mut self.parts {
-                part.reached = by.contains(&name(part));
+                let name = part.name();
+                part.reached =
+                    by.iter().any(|(by, said)| *by == name && !matches!(said, Value::ServerError(_)));
             }
         }
+    }
+
+    /// Of what each master answered, what those did that are reached.
+    pub(crate) fn of_reached(&self, said: Value) -> Value {
+        let Value::Map(mut answers) = said else { return said };
+        let is_out =
+            |by: &Value| self.parts.iter().any(|part| !part.reached && Some(part.name()) == text(by));
+        answers.retain(|(by, _)| !is_out(by));
+        Value::Map(answers)
     }
 
     pub(crate) fn masters(self) -> Vec<At> {
@@ -83,20 +94,26 @@ impl Topology {
         Doubt(self.parts.iter().filter(|part| !part.reached).cloned().collect())
     }
 
-    /// Whether whoever has what that part had is reached.
+    /// Whether somebody is reached who has any of what that part had.
     fn reaches(&self, part: &Part) -> bool {
-        let now =
-            |slot: u16| self.parts.iter().find(|now| now.slots.iter().any(|range| range.contains(&slot)));
-        let mut slots = part.slots.iter().map(|range| *range.start());
-        part.slots.is_empty() || slots.any(|slot| now(slot).is_some_and(|now| now.reached))
+        let meet = |a: &RangeInclusive<u16>, b: &RangeInclusive<u16>| {
+            a.start().max(b.start()) <= a.end().min(b.end())
+        };
+        let has = |now: &Part| now.slots.iter().any(|one| part.slots.iter().any(|other| meet(one, other)));
+        part.slots.is_empty() || self.parts.iter().any(|now| now.reached && has(now))
     }
 
-    fn part(&self, whom: &Whom) -> Option<&Part> {
+    pub(crate) fn part(&self, whom: &Whom) -> Option<&Part> {
         self.parts.iter().find(|part| part.is(whom))
     }
 }
 
 impl Part {
+    /// As the driver writes it.
+    fn name(&self) -> String {
+        format!("{}:{}", self.master.0, self.master.1)
+    }
+
     fn is(&self, whom: &Whom) -> bool {
         match whom {
             Whom::Any => false,
@@ -210,6 +227,15 @@ mod tests {
         // CLUSTER KEYSLOT says 3300 of b, and 15495 of a.
         assert!(doubt.is_of(|| Whom::Has(b"b".to_vec())) && doubt.is_of(|| Whom::At("b".to_owned(), 2)));
         assert!(!doubt.is_of(|| Whom::Has(b"a".to_vec())) && !doubt.is_of(|| Whom::Any));
+        // Who answers an error would answer it to everybody.
+        let busy = redis::parse_redis_value(b"-BUSY running a script\r\n").unwrap();
+        assert!(matches!(busy, Value::ServerError(_)), "{busy:?}");
+        let mut topology = two();
+        topology.reached(&Value::Map(vec![(host("a:1"), Value::Okay), (host("b:2"), busy.clone())]));
+        assert!(topology.doubt().is_of(|| Whom::Has(b"b".to_vec())));
+        // And what it says of itself is not looked at.
+        let said = Value::Map(vec![(host("a:1"), Value::Okay), (host("b:2"), busy)]);
+        assert_eq!(topology.of_reached(said), answers(&["a:1"]));
         // One of them may be called by another name, and then nothing is known of any.
         let mut topology = two();
         topology.reached(&answers(&["a:1", "b.example:2"]));
@@ -230,5 +256,16 @@ mod tests {
         let mut after = Topology::read(&said, "asked").unwrap();
         after.reached(&answers(&["a:1", "d:4"]));
         assert!(after.reaches(part));
+        // Another has some of them, and not the first.
+        let said = Value::Array(vec![
+            range(0, 99, [server(host("a"), 1)]),
+            range(100, 3_000, [server(host("b"), 2)]),
+            range(3_001, 16_383, [server(host("d"), 4)]),
+        ]);
+        let mut after = Topology::read(&said, "asked").unwrap();
+        after.reached(&answers(&["a:1", "d:4"]));
+        assert!(after.reaches(part));
+        after.reached(&answers(&["a:1"]));
+        assert!(!after.reaches(part));
     }
 }

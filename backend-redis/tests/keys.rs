@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use oncekey_redis::{
     Completion, Entry, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore, MIN_LEASE, Policy, Principal,
-    RedisStore, Renewal, ReservationOutcome, ReserveRequest, Resolution, Slot, StoredResponse, Terms, Token,
+    RedisStore, RedisStoreBuilder, Renewal, ReservationOutcome, ReserveRequest, Resolution, Slot,
+    StoredResponse, Terms, Token,
 };
 use oncekey_testbed::redis::Server;
 
@@ -14,6 +15,15 @@ const LEASE: Duration = Duration::from_secs(100);
 const RETENTION: Duration = Duration::from_secs(1_000);
 /// Longer than a first record lives, and shorter than one whose lease was made longer.
 const LINGER: Duration = Duration::from_secs(1_250);
+
+fn builder() -> RedisStoreBuilder {
+    let builder = RedisStore::builder().prefix("keys");
+    // `cargo xtask guards` takes clauses out.
+    match std::env::var_os("ONCEKEY_LUA") {
+        Some(folder) => builder.script_folder(folder),
+        None => builder,
+    }
+}
 
 struct Key {
     server: Server,
@@ -28,13 +38,7 @@ impl Key {
 
     async fn with_deadline(deadline: Duration) -> Self {
         let server = Server::start().unwrap();
-        let builder = RedisStore::builder().prefix("keys").linger(LINGER).call_deadline(deadline);
-        // `cargo xtask guards` takes clauses out.
-        let builder = match std::env::var_os("ONCEKEY_LUA") {
-            Some(folder) => builder.script_folder(folder),
-            None => builder,
-        };
-        let store = builder.connect(&server.url(0)).await.unwrap();
+        let store = builder().linger(LINGER).call_deadline(deadline).connect(&server.url(0)).await.unwrap();
         Self { server, store, slot: Principal::new("p").unwrap().slot("k").unwrap() }
     }
 
@@ -118,13 +122,15 @@ async fn a_key_goes_in_the_millisecond_in_which_its_record_does() {
 
     // One that was to stay longer, by who granted it: completed by another store, it goes with its record too.
     key.store.purge(&key.slot, grant.fence).await.unwrap();
-    let another = RedisStore::builder().prefix("keys").connect(&key.server.url(0)).await.unwrap();
-    for longer in [None, Some(LEASE)] {
+    let another = builder().connect(&key.server.url(0)).await.unwrap();
+    for again in 0..3 {
         let token = Token::fresh();
         let grant = key.reserve(Policy::TakeOver, token, LEASE).await;
-        if let Some(lease) = longer {
-            key.store.renew(&key.slot, &grant, &Renewal::extend(lease).unwrap()).await.map(drop).unwrap();
-            key.reserve(Policy::TakeOver, token, LEASE).await;
+        let longer = Renewal::extend(LEASE).unwrap();
+        match again {
+            1 => key.store.renew(&key.slot, &grant, &longer).await.map(drop).unwrap(),
+            2 => drop(key.reserve(Policy::TakeOver, token, LEASE).await),
+            _ => {}
         }
         key.goes_after(LINGER);
         another.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
@@ -143,7 +149,7 @@ async fn a_key_goes_in_the_millisecond_in_which_its_record_does() {
 #[tokio::test]
 async fn a_late_completion_is_kept_for_the_retention() {
     let key = Key::new().await;
-    let store = RedisStore::builder().prefix("keys").connect(&key.server.url(0)).await.unwrap();
+    let store = builder().connect(&key.server.url(0)).await.unwrap();
     let key = Key { store, ..key };
     let grant = key.reserve(Policy::TakeOver, Token::fresh(), MIN_LEASE).await;
     while !matches!(
@@ -170,7 +176,7 @@ async fn a_replay_that_was_seen_before_is_one_command_where_the_key_ends_with_it
         let line = stats.lines().find_map(|l| l.strip_prefix(&format!("cmdstat_{command}:calls=")));
         line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
     };
-    let another = RedisStore::builder().prefix("keys").linger(LINGER);
+    let another = builder().linger(LINGER);
     let another = another.connect(&key.server.url(0)).await.unwrap();
     for (lease, ends_with_record) in [(10 * LEASE, true), (LEASE, false)] {
         let grant = key.reserve(Policy::TakeOver, Token::fresh(), lease).await;

@@ -9,15 +9,20 @@ use tokio::time::Instant;
 
 use super::lock;
 use crate::source::{Connection, Whom};
+use crate::topology::At;
 
 /// A connection that was made.
 pub(crate) struct Live {
-    pub(super) connection: Connection,
+    pub(crate) connection: Connection,
     made: Instant,
     /// Nanoseconds from then until something was heard.
     heard: AtomicU64,
+    /// When one of a cluster's servers answered last somebody who had waited long.
+    heard_from: Mutex<Vec<(At, Instant)>>,
     /// Bytes that were sent, and not answered yet.
-    pub(super) owed: AtomicU64,
+    owed: AtomicU64,
+    /// Of all that were sent at a time, the most.
+    largest: AtomicU64,
     pub(super) left: Mutex<Left>,
     /// That it was given up: whoever waits for its answers needn't.
     pub(super) gone: Notify,
@@ -51,7 +56,9 @@ impl Live {
             connection,
             made: Instant::now(),
             heard: AtomicU64::new(0),
+            heard_from: Mutex::default(),
             owed: AtomicU64::new(0),
+            largest: AtomicU64::new(0),
             left: Mutex::default(),
             gone: Notify::new(),
         }
@@ -59,6 +66,43 @@ impl Live {
 
     pub(super) fn heard(&self) -> Instant {
         self.made + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// When who is asked was heard, so far as that is known. Of a cluster's servers one may be dead while the others
+    /// talk.
+    pub(super) fn heard_of(&self, whom: &Whom) -> Option<Instant> {
+        if !self.connection.is_cluster() {
+            return Some(self.heard());
+        }
+        let master = self.connection.master(whom)?;
+        lock(&self.heard_from).iter().find(|(at, _)| at == master).map(|(_, when)| *when)
+    }
+
+    /// One of a cluster's servers answered, late.
+    pub(super) fn hear_of(&self, whom: &Whom, now: Instant) {
+        let Some(master) = self.connection.master(whom) else { return };
+        let mut heard = lock(&self.heard_from);
+        match heard.iter_mut().find(|(at, _)| at == master) {
+            Some((_, when)) => *when = now,
+            None => heard.push((master.clone(), now)),
+        }
+    }
+
+    pub(super) fn owe(&self, bytes: u64) {
+        self.owed.fetch_add(bytes, Ordering::Relaxed);
+        if self.largest.load(Ordering::Relaxed) < bytes {
+            self.largest.fetch_max(bytes, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn pay(&self, bytes: u64) {
+        self.owed.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes may be on their way before the next answer comes: answers come in order, and what was abandoned or
+    /// comes behind delays the next by nothing.
+    pub(super) fn before_the_next(&self) -> u64 {
+        self.owed.load(Ordering::Relaxed).min(self.largest.load(Ordering::Relaxed))
     }
 
     /// Something is heard; and how it was before.
@@ -81,7 +125,7 @@ impl Asking {
     pub(super) fn answered(&mut self) {
         let mut left = lock(&self.live.left);
         let bytes = self.behind.take().map_or(0, |behind| behind.bytes);
-        self.live.owed.fetch_sub(bytes, Ordering::Relaxed);
+        self.live.pay(bytes);
         self.behind = left.abandoned.take();
         left.asking = self.behind.is_some();
     }

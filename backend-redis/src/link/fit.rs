@@ -18,7 +18,7 @@ impl Link {
             return self.nodes(deadline).await.map(drop);
         };
         let (said, live) = lane.ask(opening, &ask, deadline).await?;
-        unless_broken(opening.judge(said), lane, &live, &ask)
+        unless_broken(opening.judge(&live.connection, said), lane, &live, &ask)
     }
 
     /// Sends a command that has no key to one of the servers, if that is a master: what it answers, and which process
@@ -71,7 +71,7 @@ impl Opening {
     /// What a server says of itself when it is connected to.
     pub(super) async fn fits(&self, connection: &Connection) -> Result<(), Failure> {
         match self.asks(&Questions::new()) {
-            Some(ask) => self.judge(connection.say(&ask).await),
+            Some(ask) => self.judge(connection, connection.say(&ask).await),
             None => Ok(()),
         }
     }
@@ -87,9 +87,10 @@ impl Opening {
         }
     }
 
-    fn judge(&self, said: RedisResult<Value>) -> Result<(), Failure> {
+    fn judge(&self, connection: &Connection, said: RedisResult<Value>) -> Result<(), Failure> {
         match (self.is_cluster(), self.may_evict) {
-            (true, _) => keeps_records(said, true),
+            // Of who isn't reached nothing is known, and nobody is sent there.
+            (true, _) => keeps_records(said.map(|said| connection.of_reached(said)), true),
             (false, true) => is_master(said),
             (false, false) => {
                 let Value::Array(both) = said.map_err(unsure)? else { return Err(Failure::nonsense()) };

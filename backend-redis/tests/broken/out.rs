@@ -1,6 +1,8 @@
 //! A cluster of which one master hangs, or is gone: what the others have is answered as if nothing were.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::time::Duration;
 
 use oncekey_redis::{
@@ -8,6 +10,7 @@ use oncekey_redis::{
     ReservationOutcome, ReserveRequest, Slot, StoreError, Terms, Token,
 };
 use oncekey_testbed::redis::{Cluster, Server};
+use oncekey_testbed::wait_until;
 
 /// One whose masters stay what they are for longer than a test takes.
 fn without_failover() -> Cluster {
@@ -26,6 +29,8 @@ fn without_failover() -> Cluster {
 enum Out {
     Hangs,
     Gone,
+    /// It runs somebody's script, and answers nothing else but that.
+    Busy,
 }
 
 impl Out {
@@ -33,6 +38,24 @@ impl Out {
         match self {
             Self::Hangs => master.stop(),
             Self::Gone => master.kill().unwrap(),
+            Self::Busy => {
+                master.cli(["config", "set", "lua-time-limit", "50"]).unwrap();
+                let mut somebody = TcpStream::connect(master.tcp_address().unwrap()).unwrap();
+                somebody.write_all(b"EVAL 'while true do end' 0\r\n").unwrap();
+                let busy = || match master.cli(["ping"]) {
+                    Err(error) if error.to_string().contains("BUSY") => Ok(()),
+                    said => Err(format!("{said:?}")),
+                };
+                wait_until("the server to say that it is busy", Duration::from_secs(10), busy).unwrap();
+            }
+        }
+    }
+
+    fn end(self, master: &Server) {
+        match self {
+            Self::Hangs => master.cont(),
+            Self::Gone => master.start_again().unwrap(),
+            Self::Busy => drop(master.cli(["script", "kill"]).unwrap()),
         }
     }
 }
@@ -90,10 +113,7 @@ async fn keeps_the_others_connections(out: Out) {
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied), "{error}");
     assert_eq!(callers(masters[1]), before, "nobody else is told to connect anew");
 
-    match out {
-        Out::Hangs => masters[0].cont(),
-        Out::Gone => masters[0].start_again().unwrap(),
-    }
+    out.end(masters[0]);
     assert!(store.lookup(&there).await.unwrap().is_none(), "as soon as it answers it is asked");
 }
 
@@ -105,6 +125,11 @@ async fn where_a_master_hangs_the_others_connections_are_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn where_a_master_is_gone_the_others_connections_are_kept() {
     keeps_the_others_connections(Out::Gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_a_master_is_busy_the_others_connections_are_kept() {
+    keeps_the_others_connections(Out::Busy).await;
 }
 
 /// Nobody waits for as long as it takes to notice.
@@ -140,6 +165,8 @@ async fn serves_the_others_from_the_start(out: Out) {
         let error = ask_beside(&store, &there, &elsewhere).await.unwrap_err();
         assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied), "{error}");
     }
+    out.end(masters[0]);
+    assert!(store.lookup(&there).await.unwrap().is_none(), "as soon as it answers it is asked");
     // Its replica would send on whoever asks there, and while the driver looks for the master it answers nobody.
     assert_eq!(moved(), before, "nobody is sent to who isn't there");
 }
@@ -152,6 +179,40 @@ async fn a_store_that_is_opened_while_a_master_hangs_serves_what_the_others_have
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_that_is_opened_while_a_master_is_gone_serves_what_the_others_have() {
     serves_the_others_from_the_start(Out::Gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_is_opened_while_a_master_is_busy_serves_what_the_others_have() {
+    serves_the_others_from_the_start(Out::Busy).await;
+}
+
+/// What it says is told, and isn't taken for silence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_master_that_says_that_the_cluster_is_down_is_asked_until_it_is_up() {
+    let cluster = Cluster::start().unwrap();
+    let masters = cluster.masters();
+    let there = of(masters[0]);
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(4));
+    let store = builder.connect(&cluster.url()).await.unwrap();
+    store.lookup(&there).await.unwrap();
+    let before = callers(masters[0]);
+    // One that has no key.
+    let number = masters[0].cli(["cluster", "keyslot", &key(&there)]).unwrap();
+    let becomes = |state: &str| {
+        wait_until("the cluster's state to change", Duration::from_secs(10), || {
+            let info = masters[0].cli(["cluster", "info"]).map_err(|error| error.to_string())?;
+            if info.contains(state) { Ok(()) } else { Err(info) }
+        })
+        .unwrap();
+    };
+    masters[0].cli(["cluster", "delslots", &number]).unwrap();
+    becomes("cluster_state:fail");
+    let error = store.lookup(&there).await.unwrap_err();
+    assert!(error.to_string().contains("CLUSTERDOWN"), "{error}");
+    masters[0].cli(["cluster", "addslots", &number]).unwrap();
+    becomes("cluster_state:ok");
+    assert!(store.lookup(&there).await.unwrap().is_none());
+    assert_eq!(callers(masters[0]), before, "it answered, and was kept");
 }
 
 /// A store runs for longer than the servers that its URL names.

@@ -1,6 +1,11 @@
-//! A master behind Sentinel fails over, under load.
+//! A master behind Sentinel fails over under load, and a sentinel is silent.
 
-use oncekey_redis::RedisStore;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use oncekey_redis::{
+    Fingerprint, IdempotencyStore, Principal, RedisStore, ReservationOutcome, ReserveRequest, Terms, Token,
+};
 use oncekey_storm::crowd::{Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::Ledger;
@@ -36,4 +41,26 @@ async fn after_a_failover_the_store_finds_the_new_master() {
         lost.count(&crowd, &store()).await;
     }
     println!("failovers: {lost}");
+}
+
+/// Each of these writes has a connection to itself, and each asks who the master is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_first_sentinel_that_says_nothing_holds_nobody_up_for_long() {
+    const WRITES: u32 = 32;
+    let watched = Watched::start().unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = watched.url().replacen("://", &format!("://{},", silent.local_addr().unwrap()), 1);
+    let builder = RedisStore::builder().wait_for_replicas(1, Duration::from_secs(1));
+    let store = builder.call_deadline(Duration::from_secs(8)).connect_lazy(&url).unwrap();
+    let principal = Principal::new("sentinels").unwrap();
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..WRITES {
+        let (store, slot) = (store.clone(), principal.slot(n.to_string()).unwrap());
+        let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), Terms::default());
+        writes.spawn(async move { store.reserve_or_fetch(&slot, Token::fresh(), &request).await });
+    }
+    while let Some(written) = writes.join_next().await {
+        let written = written.unwrap().unwrap();
+        assert!(matches!(written, ReservationOutcome::Reserved(_)), "{written:?}");
+    }
 }

@@ -99,6 +99,22 @@ async fn a_connection_that_says_nothing_is_replaced_though_each_call_gives_up_ea
     }
 }
 
+/// What is given up comes to more and more bytes, and none of them delays the next answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_says_nothing_is_replaced_however_much_it_is_sent() {
+    let bench = Bench::open();
+    let (store, slot) = connected(&bench, |builder| builder.call_deadline(Duration::from_millis(100))).await;
+    let grant = granted(&bench.clean(&slot, &reserve(Token::fresh())).await);
+    let large = Completion::new(StoredResponse::new(200, "", vec![7; 4 << 20]));
+    bench.proxy.black_hole();
+    let mut failed = 0;
+    while bench.proxy.accepted() == 1 {
+        store.complete(&slot, &grant, &large).await.unwrap_err();
+        failed += 1;
+        assert!(failed < 300, "nobody connects anew");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_hint_that_comes_late_cuts_nobody_off() {
     // Of its own: a test beside it that makes the server busy is none of its business.
