@@ -96,8 +96,8 @@ impl RedisStoreBuilder {
     /// years.
     ///
     /// A connection that owes answers and says nothing for 2 s counts as lost, and is made anew: or for longer, by a
-    /// second for each MiB that was sent on it and isn't answered, and while answers were seen to take long. A deadline
-    /// that is shorter ends the call and not the connection.
+    /// second for each MiB of the largest request that isn't answered, and while answers were seen to take long. A
+    /// deadline that is shorter ends the call and not the connection.
     pub fn call_deadline(mut self, deadline: Duration) -> Self {
         self.call_deadline = deadline.min(DEADLINE_MOST);
         self

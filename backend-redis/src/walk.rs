@@ -193,12 +193,14 @@ struct Shown {
     process: String,
 }
 
-/// What CLUSTER NODES says of who says it: its name and role, and its slots.
+/// What CLUSTER NODES says of who says it: its name and role, its epoch and its slots.
 fn own_part(said: &str) -> Option<Part> {
     let own = said.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     let own = own.into_iter().find(|words| words.get(2).is_some_and(|flags| flags.contains("myself")))?;
     let is_master = if own[2].contains("master") { "master" } else { "replica" };
-    Some(format!("{} {is_master} {}", own[0], own.get(8..).unwrap_or_default().join(" ")))
+    // Its epoch is higher after a slot came to it: one that went and came back leaves the slots as they were.
+    let (epoch, slots) = (own.get(6)?, own.get(8..).unwrap_or_default().join(" "));
+    Some(format!("{} {is_master} {epoch} {slots}", own[0]))
 }
 
 impl RedisStore {
@@ -211,4 +213,26 @@ impl RedisStore {
 
 pub(crate) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(epoch: u32, slots: &str) -> Option<Part> {
+        own_part(&format!(
+            "other 127.0.0.1:2@3 master - 0 1 7 connected 5461-16383\nown 127.0.0.1:1@2 myself,master - 0 0 {epoch} \
+             connected {slots}\n"
+        ))
+    }
+
+    #[test]
+    fn a_slot_that_went_and_came_back_is_a_change() {
+        let before = said(1, "0-5460").unwrap();
+        assert_eq!(said(1, "0-5460").unwrap(), before);
+        assert_ne!(said(1, "0-5459").unwrap(), before);
+        assert_ne!(said(8, "0-5460").unwrap(), before);
+        assert!(said(1, "0-5460 [5460->-other]").unwrap().contains('['));
+        assert!(own_part("other 127.0.0.1:2@3 master - 0 1 7 connected 5461-16383\n").is_none());
+    }
 }

@@ -137,6 +137,29 @@ async fn while_slots_move_in_a_cluster_every_key_is_read_or_it_is_said_that_one_
     assert_eq!(live(&store.stats().await.unwrap()), keys);
 }
 
+/// By which a walk knows of a slot that came back before it looked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_goes_and_comes_back_raises_an_epoch() {
+    let cluster = Cluster::start().unwrap();
+    let epochs = || -> Vec<u64> {
+        let nodes = cluster.masters()[0].cli(["cluster", "nodes"]).unwrap();
+        let mut each: Vec<_> = nodes.lines().map(|line| line.split(' ').collect::<Vec<_>>()).collect();
+        each.sort_unstable();
+        each.iter().map(|words| words[6].parse().unwrap()).collect()
+    };
+    let mut before = epochs();
+    let masters = cluster.masters();
+    for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+        for (from, to) in [(from, to), (to, from)] {
+            cluster.move_slots(1, masters[from], masters[to]).unwrap();
+        }
+        cluster.agrees().unwrap();
+        let after = epochs();
+        assert_ne!(after, before);
+        before = after;
+    }
+}
+
 /// Only its servers' word changes, and that without a pause: no slot that has a key moves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_ends_though_slots_move_for_ever() {
