@@ -20,7 +20,12 @@ fn each_signal_is_forwarded_and_the_command_decides() {
         let place = Place::new();
         let script =
             format!("trap 'echo got {name}; exit 0' {name}; echo ready > ready; while :; do :; done");
-        let mut running = place.exec("k").sh(&script).start();
+        // Whoever started the tests may have it ignored (`nohup`), and then it stays so.
+        let mut running = if cfg!(target_os = "linux") {
+            under_env(&place, &format!("--default-signal={name}"), &script)
+        } else {
+            place.exec("k").sh(&script).start()
+        };
         place.line_in("ready");
         running.signal(signal);
         running.end().printed(&format!("got {name}\n"));
