@@ -19,7 +19,7 @@ use redis::{Cmd, Value};
 use crate::answer::{Wrong, read_found, unreadable};
 use crate::assess;
 use crate::call::Call;
-use crate::store::{Inner, RedisStore};
+use crate::store::RedisStore;
 use crate::value::{self, HEAD, Stored, span};
 use crate::walk::{Walk, is_digest};
 
@@ -44,7 +44,8 @@ impl RedisStore {
                 cmd.arg("DEL").arg(key);
                 let call = Call::reading(NAME, self.inner().deadline());
                 let link = &self.inner().link;
-                let said = Inner::again(&call, |until| link.send(&cmd, until)).await?;
+                let again = crate::store::Inner::again(&call, |until| link.send(&cmd, until));
+                let said = again.await?;
                 deleted += u64::from(said == Value::Int(1));
             }
         }

@@ -1,33 +1,24 @@
 //! [`Source`]: how each kind of deployment is connected to, and [`Connection`], what is asked on one.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod cluster;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{Arg, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
-use tokio::time::timeout;
 
+use self::cluster::Cluster;
 use crate::address::{Address, Login, Own};
 use crate::error::Failure;
-use crate::topology::{self, At, Doubt, Topology};
+use crate::topology::{At, Doubt, Topology};
 
 /// How long a server may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(5);
-
-/// How long one of a cluster's may: all are connected to together, and one that hangs is done without.
-const CONNECT_IN_CLUSTER: Duration = Duration::from_millis(500);
-
-/// How long the driver waits for one of a cluster's servers: longer than a connection is kept that says nothing, which
-/// is what ends a try. It is for the driver's own questions.
-const DRIVER: Duration = Duration::from_secs(30);
-
-/// How often the driver asks again in a cluster, which it does whenever it is sent on.
-const RETRIES: u32 = 6;
 
 pub(crate) enum Source {
     Single(Box<Client>),
@@ -41,16 +32,6 @@ pub(crate) struct Sentinels {
     master: String,
     login: Login,
     own: Own,
-}
-
-/// How a cluster is connected to.
-pub(crate) struct Cluster {
-    /// Of the URL.
-    nodes: Vec<At>,
-    /// All of them, as the cluster said last: those of the URL may be gone when the next connection is made.
-    known: Mutex<Vec<At>>,
-    login: Login,
-    driver: Duration,
 }
 
 #[derive(Clone)]
@@ -144,12 +125,7 @@ impl Source {
                 sentinels.client()?;
                 Self::Sentinel(Box::new(sentinels))
             }
-            Address::Cluster { nodes, login } => {
-                let known = Mutex::new(nodes.clone());
-                let cluster = Cluster { nodes, known, login, driver: DRIVER.saturating_add(within) };
-                cluster.client()?;
-                Self::Cluster(cluster)
-            }
+            Address::Cluster { nodes, login } => Self::Cluster(Cluster::new(nodes, login, within)?),
         })
     }
 
@@ -174,20 +150,7 @@ impl Source {
             Self::Sentinel(sentinels) => {
                 sentinels.client()?.async_get_client().await?.get_async_pubsub().await
             }
-            Self::Cluster(cluster) => {
-                let mut last = None;
-                for (host, port) in cluster.known() {
-                    let client = Client::open(info(&cluster.login, &host, port))?;
-                    match timeout(CONNECT_IN_CLUSTER, client.get_async_pubsub()).await {
-                        Ok(Ok(heard)) => return Ok(heard),
-                        Ok(Err(error)) => last = Some(error),
-                        Err(_) => {}
-                    }
-                }
-                Err(last.unwrap_or_else(|| {
-                    (redis::ErrorKind::Client, "none of the cluster's servers answers").into()
-                }))
-            }
+            Self::Cluster(cluster) => cluster.listener().await,
         }
     }
 }
@@ -201,38 +164,6 @@ impl Sentinels {
     /// that a sentinel takes which hangs.
     fn client(&self) -> Result<SentinelClient, RedisError> {
         sentinel(&self.nodes, &self.master, &self.login, &self.own)
-    }
-}
-
-impl Cluster {
-    /// The host of a server that doesn't know its own.
-    pub(crate) fn asked(&self) -> &str {
-        self.nodes.first().map_or("", |(host, _)| host)
-    }
-
-    fn known(&self) -> Vec<At> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    async fn connect(&self) -> RedisResult<Connection> {
-        let mut driver = self.client()?.get_async_connection().await?;
-        let mut topology = Topology::default();
-        let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-        if let Ok(said) = driver.route_command(topology::question(), any).await {
-            topology = Topology::read(&said, self.asked()).unwrap_or_default();
-        }
-        if let Ok(said) = driver.route_command(ping(), masters()).await {
-            topology.reached(&said);
-        }
-        // Those of the URL too: all that are known now may be gone when the next one is made.
-        let mut known: Vec<At> = topology.servers().cloned().collect();
-        known.extend(self.nodes.iter().filter(|node| !topology.servers().any(|at| at == *node)).cloned());
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        Ok(Connection::Cluster(driver, Arc::new(topology)))
-    }
-
-    fn client(&self) -> Result<ClusterClient, RedisError> {
-        cluster(&self.known(), &self.login, self.driver)
     }
 }
 
@@ -385,29 +316,6 @@ fn sentinel(
         builder = builder
             .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
             .set_client_to_sentinel_tls_mode(redis::TlsMode::Secure);
-    }
-    builder.build()
-}
-
-fn cluster(nodes: &[(String, u16)], login: &Login, driver: Duration) -> Result<ClusterClient, RedisError> {
-    let mut builder = ClusterClientBuilder::new(nodes.iter().map(|(host, port)| login.at(host, *port)))
-        .connection_timeout(CONNECT_IN_CLUSTER)
-        .response_timeout(driver)
-        .tcp_settings(tcp())
-        // A server that loads, or a cluster that is down, is waited for by us. The driver would wait 1.3 s 16 times,
-        // in silence.
-        .retries(RETRIES)
-        .min_retry_wait(10)
-        .max_retry_wait(100)
-        .use_protocol(login.protocol());
-    if let Some(user) = &login.user {
-        builder = builder.username(user);
-    }
-    if let Some(password) = &login.password {
-        builder = builder.password(password);
-    }
-    if login.tls {
-        builder = builder.tls(redis::TlsMode::Secure);
     }
     builder.build()
 }

@@ -89,6 +89,11 @@ impl Topology {
         self.parts.iter().flat_map(|part| std::iter::once(&part.master).chain(&part.replicas))
     }
 
+    /// Whether it is known who has what, and all of them are reached.
+    pub(crate) fn is_reached(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| part.reached)
+    }
+
     /// Those that are not reached.
     pub(crate) fn doubt(&self) -> Doubt {
         Doubt(self.parts.iter().filter(|part| !part.reached).cloned().collect())

@@ -13,9 +13,10 @@ use futures_util::StreamExt;
 use oncekey_core::{Slot, Watch, Watchers};
 use redis::{Cmd, Value};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::Next;
+use crate::lane::SILENCE;
 use crate::link::Link;
 use crate::pause;
 
@@ -29,8 +30,13 @@ const EVERYBODY: &str = "everybody";
 const UNHEARD: Duration = Duration::from_millis(250);
 /// How long telling may take: a hint that comes later is of no use.
 const TELL: Duration = Duration::from_secs(1);
+/// How long it may take until the server has said that it is listened to.
+const SUBSCRIBE: Duration = Duration::from_secs(5);
 /// How long the listener waits before it looks whether it is still wanted.
 const LOOK: Duration = Duration::from_secs(1);
+/// After so long without a message the listener asks whether the server is there: it may be gone without a word, and
+/// nothing else is ever sent on that connection.
+const QUIET: Duration = Duration::from_secs(4);
 /// How long the connection that listens outlives the last caller that waits.
 const IDLE: Duration = Duration::from_secs(30);
 /// Between two tries to listen; twice as long after each that was in vain, up to one of these. A server that is away may
@@ -241,21 +247,31 @@ impl Listening {
     /// Listens until nobody has waited for a while, or until the connection is lost.
     async fn listen(&self) -> Ended {
         let shared = &self.0;
-        let listener = shared.link.listener(Instant::now() + Duration::from_secs(5)).await;
-        let mut listener = match listener {
-            Ok(listener) => listener,
+        let until = Instant::now() + SUBSCRIBE;
+        let (mut sender, mut messages) = match shared.link.listener(until).await {
+            Ok(listener) => listener.split(),
             Err(failure) => return if failure.next == Next::Give { Ended::Refused } else { Ended::Away },
         };
-        if let Err(error) = listener.subscribe(&shared.channel).await {
-            return if error.code().is_some() { Ended::Refused } else { Ended::Away };
+        match timeout_at(until, sender.subscribe(&shared.channel)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) if error.code().is_some() => return Ended::Refused,
+            Ok(Err(_)) | Err(_) => return Ended::Away,
         }
         shared.watchers.wake_all();
-        let mut messages = listener.into_on_message();
         let mut wanted = Instant::now();
+        let mut heard = wanted;
         loop {
-            if let Ok(message) = timeout(LOOK, messages.next()).await {
-                let Some(message) = message else { return Ended::Lost };
-                shared.heard(message.get_payload_bytes());
+            match timeout(LOOK, messages.next()).await {
+                Ok(Some(message)) => {
+                    shared.heard(message.get_payload_bytes());
+                    heard = Instant::now();
+                }
+                Ok(None) => return Ended::Lost,
+                Err(_) if heard.elapsed() < QUIET => {}
+                Err(_) => match timeout(SILENCE, sender.ping::<Value>()).await {
+                    Ok(Ok(_)) => heard = Instant::now(),
+                    Ok(Err(_)) | Err(_) => return Ended::Lost,
+                },
             }
             if !shared.watchers.is_empty() {
                 wanted = Instant::now();

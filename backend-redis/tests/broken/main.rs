@@ -16,6 +16,7 @@ mod cluster;
 mod copies;
 mod full;
 mod killed;
+mod loading;
 mod mishaps;
 mod out;
 mod sentinel;

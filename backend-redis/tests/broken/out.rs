@@ -12,6 +12,8 @@ use oncekey_redis::{
 use oncekey_testbed::redis::{Cluster, Server};
 use oncekey_testbed::wait_until;
 
+use crate::loading;
+
 /// One whose masters stay what they are for longer than a test takes.
 fn without_failover() -> Cluster {
     let cluster = Cluster::start().unwrap();
@@ -31,6 +33,8 @@ enum Out {
     Gone,
     /// It runs somebody's script, and answers nothing else but that.
     Busy,
+    /// It was started again, and reads its data.
+    Loads,
 }
 
 impl Out {
@@ -38,6 +42,7 @@ impl Out {
         match self {
             Self::Hangs => master.stop(),
             Self::Gone => master.kill().unwrap(),
+            Self::Loads => loading::begin(master, &key(&of(master))),
             Self::Busy => {
                 master.cli(["config", "set", "lua-time-limit", "50"]).unwrap();
                 let mut somebody = TcpStream::connect(master.tcp_address().unwrap()).unwrap();
@@ -54,10 +59,27 @@ impl Out {
     fn end(self, master: &Server) {
         match self {
             Self::Hangs => master.cont(),
-            Self::Gone => master.start_again().unwrap(),
+            // It asks the others before it answers for its slots.
+            Self::Gone => {
+                master.start_again().unwrap();
+                becomes(master, "cluster_state:ok");
+            }
+            Self::Loads => {
+                loading::end(master);
+                becomes(master, "cluster_state:ok");
+            }
             Self::Busy => drop(master.cli(["script", "kill"]).unwrap()),
         }
     }
+}
+
+/// Returns when the server says so of the cluster.
+fn becomes(server: &Server, state: &str) {
+    let says = || {
+        let info = server.cli(["cluster", "info"]).map_err(|error| error.to_string())?;
+        if info.contains(state) { Ok(()) } else { Err(info) }
+    };
+    wait_until("the cluster's state to change", Duration::from_secs(10), says).unwrap();
 }
 
 fn key(slot: &Slot) -> String {
@@ -132,6 +154,11 @@ async fn where_a_master_is_busy_the_others_connections_are_kept() {
     keeps_the_others_connections(Out::Busy).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn where_a_master_loads_the_others_connections_are_kept() {
+    keeps_the_others_connections(Out::Loads).await;
+}
+
 /// Nobody waits for as long as it takes to notice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_master_that_hangs_is_noticed_though_each_call_gives_up_early() {
@@ -186,6 +213,11 @@ async fn a_store_that_is_opened_while_a_master_is_busy_serves_what_the_others_ha
     serves_the_others_from_the_start(Out::Busy).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_that_is_opened_while_a_master_loads_serves_what_the_others_have() {
+    serves_the_others_from_the_start(Out::Loads).await;
+}
+
 /// What it says is told, and isn't taken for silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_master_that_says_that_the_cluster_is_down_is_asked_until_it_is_up() {
@@ -198,19 +230,12 @@ async fn a_master_that_says_that_the_cluster_is_down_is_asked_until_it_is_up() {
     let before = callers(masters[0]);
     // One that has no key.
     let number = masters[0].cli(["cluster", "keyslot", &key(&there)]).unwrap();
-    let becomes = |state: &str| {
-        wait_until("the cluster's state to change", Duration::from_secs(10), || {
-            let info = masters[0].cli(["cluster", "info"]).map_err(|error| error.to_string())?;
-            if info.contains(state) { Ok(()) } else { Err(info) }
-        })
-        .unwrap();
-    };
     masters[0].cli(["cluster", "delslots", &number]).unwrap();
-    becomes("cluster_state:fail");
+    becomes(masters[0], "cluster_state:fail");
     let error = store.lookup(&there).await.unwrap_err();
     assert!(error.to_string().contains("CLUSTERDOWN"), "{error}");
     masters[0].cli(["cluster", "addslots", &number]).unwrap();
-    becomes("cluster_state:ok");
+    becomes(masters[0], "cluster_state:ok");
     assert!(store.lookup(&there).await.unwrap().is_none());
     assert_eq!(callers(masters[0]), before, "it answered, and was kept");
 }

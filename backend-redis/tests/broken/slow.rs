@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oncekey_redis::{
-    CompleteOutcome, Completion, Effect, Entry, ErrorKind, IdempotencyStore, RedisStore, RedisStoreBuilder,
-    ReservationOutcome, ReserveRequest, Slot, StoredResponse, Terms, Token,
+    CompleteOutcome, Completion, Effect, Entry, ErrorKind, IdempotencyStore, Principal, RedisStore,
+    RedisStoreBuilder, ReservationOutcome, ReserveRequest, Slot, StoredResponse, Terms, Token,
 };
 use oncekey_storm::deed::{Stage as _, fingerprint, granted, reserve};
 use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
-use oncekey_testbed::redis::Server;
+use oncekey_testbed::proxy::Proxy;
+use oncekey_testbed::redis::{Cluster, Server};
+use oncekey_testbed::wait_until;
+use tokio::time::timeout;
 
 use crate::bench::Bench;
 
@@ -83,6 +86,46 @@ async fn a_far_server_is_reached_though_no_call_has_the_time_to_connect() {
         assert!(failed < 100, "{error}");
     }
     assert!(failed > 0, "the first had no connection yet");
+}
+
+/// To connect takes longer than one of a cluster's servers is waited for at first, so that one which hangs holds up
+/// nobody who asks the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_far_cluster_is_reached() {
+    let cluster = Cluster::alone().unwrap();
+    let server = &cluster.servers()[0];
+    let proxy = Proxy::before(server.socket()).unwrap();
+    let port = proxy.address().port().to_string();
+    server.cli(["config", "set", "cluster-announce-port", &port]).unwrap();
+    for direction in [ToServer, ToClient] {
+        proxy.delay(direction, Duration::from_millis(300));
+    }
+    let url = format!("redis+cluster://{}", proxy.address());
+    let slot = Principal::new("far").unwrap().slot("a").unwrap();
+    // Two: one that calls, and one that is told by others alone.
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(30));
+    let [calls, waits] = [(); 2].map(|()| builder.clone().connect_lazy(&url).unwrap());
+    assert!(calls.lookup(&slot).await.unwrap().is_none());
+    timeout(Duration::from_secs(60), waits.watch(&slot)).await.expect("somebody to listen");
+}
+
+/// Whoever waits sends nothing on the connection that it is told by: whether that lives has to be asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_that_hints_come_by_is_replaced_when_it_says_nothing() {
+    let bench = Bench::open();
+    let (store, slot) = connected(&bench, |builder| builder).await;
+    // It is told to look again as soon as somebody listens.
+    store.watch(&slot).await;
+    assert_eq!(bench.proxy.accepted(), 2);
+    let waits = store.watch(&slot);
+    bench.proxy.black_hole();
+    let accepted = || match bench.proxy.accepted() {
+        2 => Err("2 connections".to_owned()),
+        _ => Ok(()),
+    };
+    wait_until("somebody to listen anew", Duration::from_secs(30), accepted).unwrap();
+    bench.proxy.pass().unwrap();
+    waits.await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -106,7 +106,25 @@ impl Server {
     ///
     /// It runs already, or doesn't become ready: then the end of its log is in the error.
     pub fn start_again(&self) -> Result<(), Error> {
-        self.leash.start()?;
+        self.begin_start()?;
+        self.wait_ready()
+    }
+
+    /// The same, but it returns while the server still reads its data, which is when it answers LOADING.
+    ///
+    /// # Errors
+    ///
+    /// It runs already.
+    pub fn begin_start(&self) -> Result<(), Error> {
+        self.leash.start()
+    }
+
+    /// Waits until the server has read its data.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start_again`].
+    pub fn wait_ready(&self) -> Result<(), Error> {
         let answers = || match (self.leash.runs(), self.cli(["ping"])) {
             (false, _) => Ok(Err(Error::new("the server ended while it started"))),
             (true, Ok(pong)) if pong == "PONG" => Ok(Ok(())),
