@@ -37,7 +37,8 @@ impl Principal {
     /// ```
     pub fn slot(&self, key: impl AsRef<str>) -> Result<Slot, InvalidInput> {
         let key = validated("key", "let the client choose one per operation, such as a UUID", key.as_ref())?;
-        Ok(Slot { principal: self.clone(), key })
+        let digest = SlotDigest::of([self.as_str(), &*key]);
+        Ok(Slot { principal: self.clone(), key, digest })
     }
 
     /// The name as given.
@@ -59,6 +60,8 @@ impl fmt::Debug for Principal {
 pub struct Slot {
     principal: Principal,
     key: Arc<str>,
+    /// Of these two.
+    digest: SlotDigest,
 }
 
 impl Slot {
@@ -73,15 +76,9 @@ impl Slot {
     }
 
     /// SHA-256 of the length-prefixed parts: two slots have the same digest only if they are the same
-    /// (S5). Made anew at each call.
+    /// (S5). Made with the slot: each call of a store asks for it, and so do logs.
     pub fn digest(&self) -> SlotDigest {
-        let mut hash = Sha256::new();
-        hash.update(b"oncekey/slot/v1");
-        for part in [self.principal.as_str(), self.key()] {
-            hash.update((part.len() as u64).to_le_bytes());
-            hash.update(part);
-        }
-        SlotDigest(hash.finalize().into())
+        self.digest
     }
 
     /// The slot as bytes that no other slot has, for stores whose keys are bytes: a length byte and the
@@ -130,6 +127,16 @@ impl fmt::Debug for Slot {
 pub struct SlotDigest([u8; 32]);
 
 impl SlotDigest {
+    fn of(parts: [&str; 2]) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"oncekey/slot/v1");
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
