@@ -6,4 +6,5 @@ pub(crate) mod postgres;
 pub(crate) mod postgres_growth;
 pub(crate) mod postgres_layouts;
 pub(crate) mod redis;
+pub(crate) mod redis_growth;
 pub(crate) mod sqlite;

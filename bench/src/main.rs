@@ -48,6 +48,9 @@ fn run() -> Result<(), Failure> {
     if plan.redis {
         sections.push(engines::redis::measure(&plan)?);
     }
+    if plan.redis && plan.growth {
+        sections.push(engines::redis_growth::measure(&plan)?);
+    }
     if plan.memory {
         sections.push(engines::memory::measure(&plan)?);
     }

@@ -27,7 +27,7 @@ const FRESH: f64 = 150_000.0;
 /// Completed slots that a round's replays ask for, spread over all.
 const ASKED: u64 = 100_000;
 /// New records a second that garbage collection must keep up with.
-const NEW_A_SECOND: u64 = 10_000;
+pub(crate) const NEW_A_SECOND: u64 = 10_000;
 /// Records that a call of garbage collection may delete.
 const COLLECTED: u32 = 1_000;
 /// The slot that the others of a table are made from; no round asks for it.
@@ -288,7 +288,7 @@ fn limit() -> Result<NonZeroU32, Failure> {
 }
 
 /// Cycles of all `items`, none before it is due; how many a second there were.
-async fn paced<C: Contestant>(
+pub(crate) async fn paced<C: Contestant>(
     store: &Arc<C>,
     items: &Arc<[C::Item]>,
     begun: Instant,

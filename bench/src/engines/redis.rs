@@ -1,8 +1,8 @@
-//! Redis: P6, P7, the Redis part of P10, and rows without a goal.
+//! Redis: P6, P7, and rows without a goal.
 
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use idempotent::store::valkey::ValkeyStore;
 use oncekey_redis::RedisStore;
@@ -14,7 +14,6 @@ use crate::machine;
 use crate::plan::Plan;
 use crate::race::{Entrant, Goal, Outcome, Role, race};
 use crate::report::Section;
-use crate::stats::rate;
 use crate::stores::bare_redis::Bare;
 use crate::stores::idempotent::Peer;
 use crate::stores::ours::Ours;
@@ -29,11 +28,9 @@ const FILLERS: usize = 256;
 /// Records that memory is measured over, and the sizes of their bodies.
 const WEIGHED: usize = 2_000;
 const BODIES: [usize; 2] = [256, 4_096];
-/// Records of the large keyspace.
-const LARGE: u64 = 10_000_000;
 
 type Theirs = Peer<ValkeyStore>;
-type Us = Ours<RedisStore>;
+pub(crate) type Us = Ours<RedisStore>;
 
 pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
     let engine = Engine::new(plan)?;
@@ -50,11 +47,20 @@ pub(crate) fn measure(plan: &Plan) -> Result<Section, Failure> {
         ("benchmarks-redis-reserve.svg", "Redis, reserves a second", vec![4, 5, 6, 7]),
         ("benchmarks-redis-replay.svg", "Redis, replays a second", vec![8, 9, 10, 11]),
     ];
-    let mut remarks = vec![engine.weights()?];
-    if plan.growth {
-        remarks.push(engine.growth()?);
-    }
+    let remarks = vec![engine.weights()?];
     Ok(Section { id: "redis", title: "Redis", notes: engine.notes()?, outcomes, plots, remarks })
+}
+
+/// A server of its own, by TCP.
+pub(crate) fn server_with(plan: &Plan) -> Result<Server, Failure> {
+    let builder = Server::builder().inside(&plan.dir).tcp().setting("appendfsync", "everysec");
+    // Within a round nobody rewrites the file: it would take the core that the callers have.
+    Ok(builder.setting("auto-aof-rewrite-percentage", "0").start()?)
+}
+
+pub(crate) fn url(server: &Server) -> Result<String, Failure> {
+    let address = server.tcp_address().ok_or("the server listens by TCP")?;
+    Ok(server.url_by(address, 0))
 }
 
 struct Engine<'p> {
@@ -67,10 +73,7 @@ struct Engine<'p> {
 
 impl<'p> Engine<'p> {
     fn new(plan: &'p Plan) -> Result<Self, Failure> {
-        let builder = Server::builder().inside(&plan.dir).tcp().setting("appendfsync", "everysec");
-        // Within a round nobody rewrites the file: it would take the core that the callers have.
-        let builder = builder.setting("auto-aof-rewrite-percentage", "0");
-        let server = builder.start()?;
+        let server = server_with(plan)?;
         let fresh = (FRESH * plan.seconds).max(REPLAYED as f64) as u64;
         let engine = Self {
             plan,
@@ -80,11 +83,6 @@ impl<'p> Engine<'p> {
             bare: Items::of_many::<Bare>(fresh, REPLAYED)?,
         };
         Ok(engine)
-    }
-
-    fn url(&self) -> Result<String, Failure> {
-        let address = self.server.tcp_address().ok_or("the server listens by TCP")?;
-        Ok(self.server.url_by(address, 0))
     }
 
     fn race(&self, work: Work, callers: usize) -> Result<Outcome, Failure> {
@@ -112,6 +110,10 @@ impl<'p> Engine<'p> {
             let run = move || self.redis_benchmark(work, callers);
             entrants.push(Entrant::new("redis-benchmark, the same command", Role::Limit, run));
         }
+        if work == Work::Replay {
+            let run = move || self.first_replays(callers);
+            entrants.push(Entrant::new("oncekey, of slots new to the store", Role::Limit, run));
+        }
         let label = format!("idempotent {}, its Valkey store", machine::version("idempotent"));
         let run = move || self.round(&self.theirs, work, callers, &Theirs::connect);
         entrants.push(Entrant::new(label, Role::Peer, run).goal(peer));
@@ -130,13 +132,30 @@ impl<'p> Engine<'p> {
         connect: &impl AsyncFn(&str) -> Result<C, Failure>,
     ) -> Result<f64, Failure> {
         self.server.cli(["flushall"])?;
-        let url = self.url()?;
+        let url = url(&self.server)?;
         runtime_with_io()?.block_on(async {
             let store = Arc::new(connect(&url).await?);
             if work == Work::Replay {
                 drive(&store, items.of(work), 0, Work::Cycle, FILLERS, Span::Count(REPLAYED)).await?;
             }
             Ok(timed(self.plan, std::slice::from_ref(&store), items.of(work), work, callers).await?.rate())
+        })
+    }
+
+    /// Of slots that another store completed, and theirs has not seen: once each, and then another store.
+    fn first_replays(&self, callers: usize) -> Result<f64, Failure> {
+        self.server.cli(["flushall"])?;
+        let (url, items) = (url(&self.server)?, self.ours.of(Work::Replay));
+        runtime_with_io()?.block_on(async {
+            let store = || async { Ok::<_, Failure>(Arc::new(Us::new(RedisStore::connect(&url).await?))) };
+            drive(&store().await?, items, 0, Work::Cycle, FILLERS, Span::Count(REPLAYED)).await?;
+            let (mut done, mut took) = (0, Duration::ZERO);
+            while took < self.plan.span() {
+                let all = Span::Count(REPLAYED);
+                let some = drive(&store().await?, items, 0, Work::Replay, callers, all).await?;
+                (done, took) = (done + some.operations, took + some.took);
+            }
+            Ok(done as f64 / took.as_secs_f64())
         })
     }
 
@@ -182,7 +201,7 @@ impl<'p> Engine<'p> {
     fn weights(&self) -> Result<String, Failure> {
         let mut all = Vec::new();
         for body in BODIES {
-            let url = self.url()?;
+            let url = url(&self.server)?;
             let count = if self.plan.quick { 200 } else { WEIGHED };
             let ours = self.weigh(count, &prepare::<Us>(0..count as u64)?, &async || {
                 Ok(Us::new(RedisStore::connect(&url).await?).with_body(body))
@@ -217,69 +236,6 @@ impl<'p> Engine<'p> {
             total += self.server.cli(["memory", "usage", key])?.parse::<u64>()?;
         }
         Ok(total / sample.len().max(1) as u64)
-    }
-
-    /// P10: cycles on a server that holds ten million records, beside an empty one.
-    fn growth(&self) -> Result<String, Failure> {
-        let url = self.url()?;
-        let large = if self.plan.quick { LARGE / 1_000 } else { LARGE };
-        let mut rates = Vec::new();
-        for (records, from) in [(10_000, 0), (large, 10_000)] {
-            runtime_with_io()?.block_on(async {
-                let store = Arc::new(Us::new(RedisStore::connect(&url).await?));
-                if from == 0 {
-                    self.server.cli(["flushall"])?;
-                }
-                let mut next = from;
-                while next < records {
-                    let until = (next + 500_000).min(records);
-                    let items = prepare::<Us>(1_000_000_000 + next..1_000_000_000 + until)?;
-                    drive(&store, &items, 0, Work::Cycle, FILLERS, Span::Count(items.len())).await?;
-                    next = until;
-                }
-                Ok::<_, Failure>(())
-            })?;
-            for work in [Work::Cycle, Work::Replay] {
-                let mut seen = Vec::new();
-                for round in 0..self.plan.rounds as u64 {
-                    let first = match work {
-                        Work::Replay => 1_000_000_000,
-                        _ => 2_000_000_000 + records * 100 + round * 1_000_000,
-                    };
-                    let count = if work == Work::Replay { records.min(200_000) } else { 100_000 };
-                    let items = prepare::<Us>(first..first + count)?;
-                    let done = runtime_with_io()?.block_on(async {
-                        let store = Arc::new(Us::new(RedisStore::connect(&url).await?));
-                        timed(self.plan, std::slice::from_ref(&store), &items, work, 64).await
-                    })?;
-                    seen.push(done.rate());
-                }
-                seen.sort_by(f64::total_cmp);
-                rates.push(seen[seen.len() / 2]);
-            }
-        }
-        let [cycle, replay, cycle_large, replay_large] = rates[..] else { return Err("four rates".into()) };
-        let begun = Instant::now();
-        let info = self.server.cli(["info", "memory"])?;
-        let used =
-            info.lines().find_map(|line| line.strip_prefix("used_memory_human:")).unwrap_or("?").trim();
-        Ok(format!(
-            "P10, as it grows, 64 callers: with {large} records ({used} in memory) {} cycles and {} replays a second, with \
-             10 000 records {} and {}: {:.2} and {:.2} (goal 0.70, {}). Redis deletes by itself what has expired. \
-             (Looked up in {:?}.)",
-            rate(cycle_large),
-            rate(replay_large),
-            rate(cycle),
-            rate(replay),
-            cycle_large / cycle,
-            replay_large / replay,
-            if cycle_large / cycle >= 0.7 && replay_large / replay >= 0.7 {
-                "reached"
-            } else {
-                "**not reached**"
-            },
-            begun.elapsed()
-        ))
     }
 
     fn notes(&self) -> Result<Vec<String>, Failure> {
