@@ -1,6 +1,6 @@
 //! [`Cluster`]: how a cluster is connected to: to each of its servers, of which some may be away.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use redis::aio::PubSub;
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{Client, RedisError, RedisResult};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{Connection, info, masters, ping, tcp};
 use crate::address::Login;
 use crate::topology::{self, At, Topology};
 
-/// How long a server may take to be connected to: all are connected to together, and one that hangs is done without.
+/// How long a server may take to be connected to: all are connected to together, and one that hangs is done without. The
+/// driver tries that twice.
 const CONNECT: Duration = Duration::from_millis(500);
-/// How often in a row that is twice as long, where not all of them were reached: they may be far.
+/// How often that gets twice as long, where none of them was reached: they may be far.
 const DOUBLED: u32 = 2;
 
 /// How long the driver waits for a server: longer than a connection is kept that says nothing, which is what ends a
@@ -33,8 +34,10 @@ pub(crate) struct Cluster {
     known: Mutex<Vec<At>>,
     login: Login,
     driver: Duration,
-    /// How often in a row somebody was not reached, or as often as it took.
-    in_part: AtomicU32,
+    /// How often in a row nobody was reached.
+    in_vain: AtomicU32,
+    /// Which of them is asked first by the next who listens.
+    turn: AtomicUsize,
 }
 
 impl Cluster {
@@ -42,7 +45,8 @@ impl Cluster {
     pub(super) fn new(nodes: Vec<At>, login: Login, within: Duration) -> RedisResult<Self> {
         let known = Mutex::new(nodes.clone());
         let driver = DRIVER.saturating_add(within);
-        let cluster = Self { nodes, known, login, driver, in_part: AtomicU32::new(0) };
+        let cluster =
+            Self { nodes, known, login, driver, in_vain: AtomicU32::new(0), turn: AtomicUsize::new(0) };
         cluster.client(CONNECT)?;
         Ok(cluster)
     }
@@ -57,16 +61,16 @@ impl Cluster {
     }
 
     pub(super) async fn connect(&self) -> RedisResult<Connection> {
-        let (begun, in_part) = (Instant::now(), self.in_part.load(Ordering::Relaxed));
-        let connected = self.try_connect(within(in_part)).await;
-        let next = match &connected {
+        let in_vain = self.in_vain.load(Ordering::Relaxed);
+        let connected = self.try_connect(within(in_vain)).await;
+        match &connected {
             Ok(Connection::Cluster(_, topology)) if topology.is_reached() => {
-                // Those that needed the time will need it again.
-                if begun.elapsed() < CONNECT { 0 } else { in_part }
+                self.in_vain.store(0, Ordering::Relaxed);
             }
-            _ => DOUBLED.min(in_part + 1),
-        };
-        self.in_part.store(next, Ordering::Relaxed);
+            // Some are near, and those that hang shall hold up nobody.
+            Ok(_) => {}
+            Err(_) => self.in_vain.store(DOUBLED.min(in_vain + 1), Ordering::Relaxed),
+        }
         connected
     }
 
@@ -87,10 +91,12 @@ impl Cluster {
         Ok(Connection::Cluster(driver, Arc::new(topology)))
     }
 
-    /// Any server will do; those that hang are passed over.
+    /// Any server will do. Each try begins with the next one: those that hang shall not keep it from the others for ever.
     pub(super) async fn listener(&self) -> RedisResult<PubSub> {
-        let mut last = None;
-        for (host, port) in self.known() {
+        let (mut known, mut last) = (self.known(), None);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % known.len().max(1);
+        known.rotate_left(turn);
+        for (host, port) in known {
             let client = Client::open(info(&self.login, &host, port))?;
             match timeout(within(DOUBLED), client.get_async_pubsub()).await {
                 Ok(Ok(heard)) => return Ok(heard),
@@ -128,7 +134,7 @@ impl Cluster {
     }
 }
 
-/// How long a server may take, after so many times in a row in which not all were reached.
-fn within(in_part: u32) -> Duration {
-    CONNECT * (1 << in_part)
+/// How long a server may take, after so many times in a row in which none was reached.
+fn within(in_vain: u32) -> Duration {
+    CONNECT * (1 << in_vain)
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oncekey_redis::{Effect, ErrorKind, IdempotencyStore, Token};
-use oncekey_storm::deed::{Stage as _, granted, reserve};
+use oncekey_redis::{Effect, ErrorKind, IdempotencyStore, ReserveRequest, Terms, Token};
+use oncekey_storm::deed::{Stage as _, fingerprint, granted, reserve};
 use oncekey_testbed::redis::Server;
 use oncekey_testbed::wait_until;
 
@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// that it has the hash slot of.
 pub fn begin(server: &Server, key: &str) {
     // It looks at its connections now and then while it reads.
-    let fill = "for n = 1, 3000 do redis.call('SET', '{' .. KEYS[1] .. '}' .. n, string.rep('x', 1000)) end";
+    let fill = "for n = 1, 5000 do redis.call('SET', '{' .. KEYS[1] .. '}' .. n, string.rep('x', 1000)) end";
     server.cli(["eval", fill, "1", key]).unwrap();
     server.cli(["config", "set", "key-load-delay", "5000"]).unwrap();
     server.cli(["config", "set", "loading-process-events-interval-bytes", "1024"]).unwrap();
@@ -57,7 +57,7 @@ fn said(server: &Server) -> u64 {
 async fn a_server_that_loads_its_data_is_waited_for() {
     let server = Arc::new(Server::start().unwrap());
     let bench = Bench::before(Arc::clone(&server));
-    let (store, hasty) = (bench.another(|b| b), bench.another(|b| b.call_deadline(Duration::from_secs(1))));
+    let (store, hasty) = (bench.another(|b| b), bench.another(|b| b.call_deadline(Duration::from_secs(2))));
     let slot = bench.slot();
     granted(&bench.clean(&slot, &reserve(Token::fresh())).await);
     for store in [&store, &hasty] {
@@ -66,6 +66,11 @@ async fn a_server_that_loads_its_data_is_waited_for() {
     begin(&server, "filler");
     let error = hasty.lookup(&slot).await.unwrap_err();
     assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied), "{error}");
+    assert!(error.to_string().contains("LOADING"), "{error}");
+    let request = ReserveRequest::new(fingerprint(), Terms::default());
+    let error = hasty.reserve_or_fetch(&bench.slot(), Token::fresh(), &request).await.unwrap_err();
+    // Its last try may be without an answer still.
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains("LOADING"), "{error}");
     // One that is open, and one that is opened.
     let before = said(&server);
