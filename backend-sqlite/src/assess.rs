@@ -32,6 +32,61 @@ pub(crate) fn moved(path: &Path, opened: Option<Identity>) -> Option<Finding> {
     })
 }
 
+/// File systems of other machines, by the names that Linux has for them.
+const REMOTE: [&str; 14] = [
+    "9p",
+    "afs",
+    "ceph",
+    "cifs",
+    "fuse.cephfs",
+    "fuse.glusterfs",
+    "fuse.s3fs",
+    "fuse.sshfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
+    "virtiofs",
+];
+/// Those that are nowhere but in memory.
+const IN_MEMORY: [&str; 2] = ["ramfs", "tmpfs"];
+
+/// Whether the file is on a file system that keeps it, and whose locks are locks. Where the system doesn't tell, nothing
+/// is said.
+pub(crate) fn file_system(path: &Path) -> Option<Finding> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    judge(path, kind(&mounts, &path.canonicalize().ok()?)?)
+}
+
+/// What kind of file system a path is on, by /proc/self/mountinfo: that of the longest mount point which leads to it, and
+/// of two there the one that was mounted last.
+fn kind<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
+    let mounted = mounts.lines().filter_map(|line| {
+        // .. root, mount point, options .. - kind, source ..
+        let (before, after) = line.split_once(" - ")?;
+        let at = before.split(' ').nth(4)?.replace("\\040", " ");
+        path.starts_with(&at).then_some((at.len(), after.split(' ').next()?))
+    });
+    mounted.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
+}
+
+fn judge(path: &Path, kind: &str) -> Option<Finding> {
+    let path = path.display();
+    let message = match kind {
+        _ if REMOTE.contains(&kind) => format!(
+            "{path} is on {kind}, which other machines share: SQLite's locks and its WAL don't hold across machines, \
+             and two may be granted one slot. Put the file on a local disk, or use the store of a server"
+        ),
+        _ if IN_MEMORY.contains(&kind) => format!(
+            "{path} is on {kind}, in memory: when the machine starts again every answer is forgotten, and its work is \
+             done twice. Put the file on a disk"
+        ),
+        _ => return None,
+    };
+    Some(Finding::new("sqlite.file_system", Severity::Danger, message))
+}
+
 /// Reads the whole file, on a connection of its own.
 pub(crate) fn integrity(db: &Connection) -> Option<Finding> {
     // Damage enough, and the check itself fails.
@@ -90,6 +145,30 @@ fn pragma<T: rusqlite::types::FromSql>(db: &Connection, name: &str) -> rusqlite:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A test mounts nothing of another machine; a file in memory is in tests/files.rs.
+    #[test]
+    fn where_a_file_is_decides_whether_it_is_kept_and_its_locks_hold() {
+        let mounts = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
+                      30 22 0:25 / /mnt rw shared:1 master:2 - nfs4 server:/x rw\n\
+                      31 30 0:26 / /mnt/a\\040b rw - tmpfs tmpfs rw\n\
+                      32 30 0:27 / /mnt/local rw - nfs server:/y rw\n\
+                      33 30 254:1 / /mnt/local rw - xfs /dev/vdb rw\n";
+        for (path, on, danger) in [
+            ("/var/oncekey.db", "ext4", false),
+            ("/mntx/oncekey.db", "ext4", false),
+            ("/mnt/oncekey.db", "nfs4", true),
+            ("/mnt/a b/oncekey.db", "tmpfs", true),
+            ("/mnt/local/oncekey.db", "xfs", false),
+        ] {
+            let path = Path::new(path);
+            assert_eq!(kind(mounts, path), Some(on), "{path:?}");
+            let found = judge(path, on).map(|finding| (finding.id, finding.severity));
+            assert_eq!(found, danger.then_some(("sqlite.file_system", Severity::Danger)), "{path:?}");
+        }
+        assert_eq!(kind("", Path::new("/")), None);
+        assert_eq!(kind("rubbish\n1 2 - 3", Path::new("/")), None);
+    }
 
     /// On a connection of the test's own, to a file: a store puts its own into WAL, and nobody takes it out again.
     #[test]

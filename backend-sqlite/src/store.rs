@@ -365,6 +365,7 @@ impl IdempotencyAdmin for SqliteStore {
         let mut findings = found.map_err(failed)?;
         if let Some(path) = &self.0.path {
             findings.extend(assess::moved(path, self.0.identity));
+            findings.extend(assess::file_system(path));
             findings.extend(self.aside("assess", assess::integrity).await?);
         }
         Ok(findings)
