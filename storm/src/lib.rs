@@ -15,3 +15,5 @@ pub mod deed;
 pub mod ledger;
 mod line;
 pub mod rounds;
+pub mod sabotage;
+pub mod suite;

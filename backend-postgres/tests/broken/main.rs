@@ -16,7 +16,6 @@ mod hole;
 mod killed_client;
 mod killed_server;
 mod late;
-mod sabotage;
 mod stopped;
 mod suite;
 mod wire;

@@ -8,8 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use oncekey_conformance::history::Tolerance;
 use oncekey_conformance::{
-    BoxError, Capabilities, Capability, Case, Faults as _, Harness, Level, Namespace, Options, ShiftTime,
-    TimeControl, Verdict, cases, run,
+    BoxError, Capabilities, Capability, Faults as _, Harness, Namespace, ShiftTime, TimeControl,
 };
 use oncekey_postgres::sqlx::postgres::PgPoolOptions;
 use oncekey_postgres::{ClockOffset, IdempotencyStore, PostgresStoreBuilder, async_trait};
@@ -18,11 +17,12 @@ use oncekey_testbed::proxy::Proxy;
 use oncekey_testbed::wait_until;
 
 use crate::bench::{SLACK, server, table};
-use crate::sabotage::{SILENCE, Saboteur};
 use oncekey_storm::crowd::{Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::Ledger;
 use oncekey_storm::rounds::{random, rounds};
+use oncekey_storm::sabotage::{SILENCE, Saboteur};
+use oncekey_storm::suite::{needs_faults, passes, races};
 
 /// Stores behind a proxy. Each byte comes a little late; none is lost unless the case says so.
 #[derive(Debug)]
@@ -82,22 +82,6 @@ impl Harness for OverAWire {
     }
 }
 
-fn needs_faults(case: &Case) -> bool {
-    case.needs.contains(&Capability::Faults)
-}
-
-fn passes(harness: OverAWire, wanted: impl Fn(&Case) -> bool) {
-    let harness: Arc<dyn Harness> = Arc::new(harness);
-    let wanted: Vec<_> = cases().into_iter().filter(|case| wanted(case)).collect();
-    let options = Options::from_env().unwrap().deadline(Duration::from_secs(120));
-    let report = run(&harness, &wanted.iter().fold(options, |options, case| options.only(case.id)));
-    assert!(report.passed(), "{report}");
-    for case in wanted {
-        let ran = report.results.iter().any(|r| r.case.id == case.id && r.verdict == Verdict::Passed);
-        assert!(ran, "{} didn't run:\n{report}", case.id);
-    }
-}
-
 /// They are all that the suite's other runs leave out.
 #[test]
 fn the_suites_calls_that_fail_say_their_effect_and_may_be_repeated() {
@@ -106,11 +90,7 @@ fn the_suites_calls_that_fail_say_their_effect_and_may_be_repeated() {
 
 #[test]
 fn the_suites_races_and_histories_hold_on_slow_connections() {
-    passes(OverAWire { impatient: false }, |case| {
-        matches!(case.level, Level::Race | Level::History)
-            && !needs_faults(case)
-            && !case.needs.contains(&Capability::Wake)
-    });
+    passes(OverAWire { impatient: false }, races);
 }
 
 /// A member of a crowd with one connection at a time, counted.

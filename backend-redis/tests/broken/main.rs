@@ -21,4 +21,5 @@ mod mishaps;
 mod out;
 mod sentinel;
 mod slow;
+mod suite;
 mod wire;
