@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use oncekey_redis::{
-    Completion, Entry, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore, MIN_LEASE, Policy, Principal,
-    RedisStore, RedisStoreBuilder, Renewal, ReservationOutcome, ReserveRequest, Resolution, Slot,
-    StoredResponse, Terms, Token,
+    Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore, MIN_LEASE,
+    Policy, Principal, RedisStore, RedisStoreBuilder, Renewal, ReservationOutcome, ReserveRequest,
+    Resolution, Slot, StoredResponse, Terms, Token,
 };
 use oncekey_testbed::redis::Server;
 
@@ -74,6 +74,51 @@ impl Key {
         let key = self.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
         assert_eq!(self.server.cli(["pttl", &key]).unwrap(), "-1");
     }
+}
+
+/// S5: nothing is guessed of a value that can't be read, and nothing is written over it.
+#[tokio::test]
+async fn a_value_that_can_not_be_read_is_corrupt_to_each_call_and_stays() {
+    let key = Key::new().await;
+    let held = key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
+    let name = key.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
+    let live = "redis.call('GET', KEYS[1])";
+    // Of another version, cut, in a state that there is none of, and something else altogether.
+    let values = [
+        format!("'\\2' .. {live}:sub(2)"),
+        format!("{live}:sub(1, 60)"),
+        format!("{live}:sub(1, 20)"),
+        format!("{live}:sub(1, 1) .. 'X' .. {live}:sub(3)"),
+        "'rubbish'".to_owned(),
+    ];
+    for value in values {
+        let put = format!("local v = {value} redis.call('SET', 'junk', v)");
+        key.server.cli(["eval", &put, "1", &name]).unwrap();
+        let junk =
+            || key.server.cli(["eval", "return redis.sha1hex(redis.call('GET', KEYS[1]))", "1", "junk"]);
+        let before = junk().unwrap();
+        key.server.cli(["copy", &name, "good"]).unwrap();
+        key.server.cli(["rename", "junk", &name]).unwrap();
+        let terms = Terms::new(Policy::TakeOver, LEASE, RETENTION).unwrap();
+        let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), terms);
+        let (store, slot) = (&key.store, &key.slot);
+        let renewal = Renewal::extend(LEASE).unwrap();
+        let told = [
+            store.reserve_or_fetch(slot, Token::fresh(), &request).await.map(drop),
+            store.renew(slot, &held, &renewal).await.map(drop),
+            store.complete(slot, &held, &answer()).await.map(drop),
+            store.release(slot, &held).await.map(drop),
+            store.lookup(slot).await.map(drop),
+        ];
+        for error in told.map(Result::unwrap_err) {
+            assert_eq!((error.kind(), error.effect()), (ErrorKind::Corrupt, Effect::NotApplied), "{error}");
+        }
+        key.server.cli(["rename", &name, "junk"]).unwrap();
+        assert_eq!(junk().unwrap(), before, "{value}");
+        key.server.cli(["rename", "good", &name]).unwrap();
+    }
+    // As it was.
+    assert!(key.store.complete(&key.slot, &held, &answer()).await.is_ok());
 }
 
 fn answer() -> Completion {

@@ -11,13 +11,14 @@ use oncekey_storm::deed::{Deed, LEASE, Stage as _, reserve};
 use oncekey_storm::ledger::{Client, Ledger, Tries};
 use oncekey_storm::rounds::{random, rounds};
 use oncekey_testbed::redis::Server;
+use oncekey_testbed::wait_until;
 
 use crate::bench::{Bench, answers, nothing_is_lost};
 
 const CLIENTS: usize = 6;
 
 /// Does it to the server again and again while a crowd calls, and nothing is lost.
-async fn goes_on_through(name: &str, protocol: &str, mishap: impl Fn(&Server)) {
+async fn goes_on_through(name: &str, protocol: &str, mishap: impl Fn(&Server, &Crowd)) {
     let (mut random, server) = (random(), Server::start().unwrap());
     let url = format!("{}{protocol}", server.url(0));
     let store = || RedisStore::builder().connect_lazy(&url).unwrap();
@@ -34,7 +35,7 @@ async fn goes_on_through(name: &str, protocol: &str, mishap: impl Fn(&Server)) {
         tokio::task::block_in_place(|| {
             for _ in 0..5 {
                 answers(&crowd, random.u64(20..120));
-                mishap(&server);
+                mishap(&server, &crowd);
                 answers(&crowd, 60);
             }
         });
@@ -49,26 +50,49 @@ async fn goes_on_through(name: &str, protocol: &str, mishap: impl Fn(&Server)) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn scripts_that_are_forgotten_are_sent_again() {
-    goes_on_through("SCRIPT FLUSH", "", |server| drop(server.cli(["script", "flush"]).unwrap())).await;
+    goes_on_through("SCRIPT FLUSH", "", |server, _| drop(server.cli(["script", "flush"]).unwrap())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clients_that_are_sent_away_come_back() {
-    let kill =
-        |server: &Server| drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap());
+    let kill = |server: &Server, _: &Crowd| {
+        drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap())
+    };
     goes_on_through("CLIENT KILL", "", kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clients_of_the_newer_protocol_come_back_too() {
-    let kill =
-        |server: &Server| drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap());
+    let kill = |server: &Server, _: &Crowd| {
+        drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap())
+    };
     goes_on_through("CLIENT KILL, RESP3", "&protocol=resp3", kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_restart_is_waited_for() {
-    goes_on_through("restart", "", |server| server.restart().unwrap()).await;
+    goes_on_through("restart", "", |server, _| server.restart().unwrap()).await;
+}
+
+/// Reserves fail meanwhile and change nothing, and what was granted is completed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_memory_that_is_full_loses_nothing() {
+    let refused = |server: &Server| -> Result<u64, String> {
+        let stats = server.cli(["info", "errorstats"]).map_err(|error| error.to_string())?;
+        let count = stats.lines().find_map(|line| line.strip_prefix("errorstat_OOM:count="));
+        count.map_or(Ok(0), |count| count.trim().parse().map_err(|_| stats.clone()))
+    };
+    let full = |server: &Server, _: &Crowd| {
+        let before = refused(server).unwrap();
+        server.cli(["config", "set", "maxmemory", "100000"]).unwrap();
+        let more = || match refused(server)? {
+            count if count >= before + 10 => Ok(()),
+            count => Err(format!("{count} after {before}")),
+        };
+        wait_until("reserves to be refused", Duration::from_secs(60), more).unwrap();
+        server.cli(["config", "set", "maxmemory", "0"]).unwrap();
+    };
+    goes_on_through("maxmemory", "", full).await;
 }
 
 /// FAULTS 27: the clients give up, leases end, and the server goes on and applies what lies in its sockets.
