@@ -61,20 +61,23 @@ fn a_server_by_tls() {
     fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
     let server = Server::builder().tls(&certificate, &key, &certificate).start().unwrap();
     let url = format!("rediss://{}", server.tcp_address().unwrap());
-    let run = |trusted: Option<&Path>| {
+    let run = |words: &[&str], trusted: Option<&Path>| {
         let place = Place::on(&url);
         let mut program = place.program();
-        program.args(["exec", "--store", &url, "--key", "k", "--", "echo", "ran"]);
+        program.args(words);
         if let Some(trusted) = trusted {
             program.env("SSL_CERT_FILE", trusted);
         }
         Ended::of(program.output().unwrap())
     };
-    run(Some(&certificate)).printed("ran\n");
-    run(Some(&certificate)).printed("ran\n");
+    let exec = ["exec", "--store", &url, "--key", "k", "--", "echo", "ran"];
+    run(&exec, Some(&certificate)).printed("ran\n");
+    run(&exec, Some(&certificate)).printed("ran\n");
     // Who doesn't trust it doesn't talk to it.
-    run(None).refused(69, "can't be reached");
+    run(&exec, None).refused(69, "can't be reached");
     assert_eq!(server.cli(["dbsize"]).unwrap(), "1");
+    let suite = run(&["conformance", "--store", &url, "--filter", "R1"], Some(&certificate));
+    assert!(suite.code == Some(0) && suite.out().contains(", 0 failed"), "{}", suite.out());
 }
 
 #[test]
