@@ -25,7 +25,7 @@ pub(crate) fn steps() -> Vec<Step> {
         .push(Step::command("beside-sqlx", tools::apart("backend-sqlite/beside-sqlx", ["test", "--locked"])));
     steps.push(Step::command("bench-tests", tools::apart("bench", ["test", "--locked"])));
     // A few seconds of each race, in a debug build: that it runs, not how fast.
-    let smoke = ["run", "--locked", "--", "sqlite", "memory", "postgres", "--quick"];
+    let smoke = ["run", "--locked", "--", "sqlite", "memory", "postgres", "redis", "--quick"];
     steps.push(Step::command("bench-smoke", tools::apart("bench", smoke)));
     steps
 }

@@ -131,19 +131,19 @@ impl<'p> Table<'p> {
         })
     }
 
-    /// So many slots, spread over all.
-    fn spread(&self, from: u64, count: u64) -> impl Iterator<Item = u64> {
-        let records = self.records;
-        (from..from + count).map(move |n| scramble(n) % records)
+    /// So many slots, spread evenly over all and none twice; others for another `turn`, where there are others.
+    fn spread(&self, turn: u64, count: u64) -> impl Iterator<Item = u64> {
+        let step = self.records / count;
+        (0..count).map(move |n| n * step + scramble(turn) % step)
     }
 
     /// Of slots that their store has not seen: so many at a time, and then another store.
     fn first_replays(&self, number: u64) -> Result<f64, Failure> {
         let count = SEEN.min(self.records);
-        let (mut done, mut took, mut from) = (0, Duration::ZERO, number << 32);
+        let (mut done, mut took, mut turn) = (0, Duration::ZERO, number << 32);
         while took < self.plan.span() {
-            let items = prepare::<Us>(self.spread(from, count))?;
-            from += count;
+            let items = prepare::<Us>(self.spread(turn, count))?;
+            turn += 1;
             let some = runtime_with_io()?.block_on(async {
                 drive(&self.store().await?, &items, 0, Work::Replay, CALLERS, Span::Count(items.len())).await
             })?;
@@ -204,12 +204,14 @@ impl<'p> Table<'p> {
             Ok::<_, Failure>(begun.elapsed())
         })?;
         let gone = before.saturating_sub(self.keys()?) as f64 / took.as_secs_f64();
-        let kept_pace = new.min(more) >= 0.98 * NEW_A_SECOND as f64 && gone >= NEW_A_SECOND as f64;
+        let came = new.min(more) >= 0.98 * NEW_A_SECOND as f64;
+        let verdict = |share: f64| if came && share <= 0.1 { "reached" } else { "**not reached**" };
         Ok(format!(
             "What has expired: Redis deletes it by itself, but finds it at random. On a server of {} records {} new ones came \
              a second that live for {} s. After {long} s {:.0} % of all keys were of records that had expired, and after \
              {long} s more with `active-expire-effort 10` {:.0} %. `garbage_collect`, which meets every key, freed {} a \
-             second while nobody else worked. P10 asks to keep pace with {} new records a second in its own time: {}.",
+             second while nobody else worked. P10 asks that what expires goes as fast as {} records a second come, by \
+             itself here, without a tenth of all keys being of such: {} with the default, {} with that effort.",
             rate(self.records as f64),
             rate(new.min(more)),
             BRIEF.as_secs(),
@@ -217,7 +219,8 @@ impl<'p> Table<'p> {
             harder * 100.0,
             rate(gone),
             rate(NEW_A_SECOND as f64),
-            if kept_pace { "reached" } else { "NOT reached" },
+            verdict(by_itself),
+            verdict(harder),
         ))
     }
 }
