@@ -56,7 +56,7 @@ async fn scripts_that_are_forgotten_are_sent_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clients_that_are_sent_away_come_back() {
     let kill = |server: &Server, _: &Crowd| {
-        drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap())
+        drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap());
     };
     goes_on_through("CLIENT KILL", "", kill).await;
 }
@@ -64,7 +64,7 @@ async fn clients_that_are_sent_away_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn clients_of_the_newer_protocol_come_back_too() {
     let kill = |server: &Server, _: &Crowd| {
-        drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap())
+        drop(server.cli(["client", "kill", "type", "normal", "skipme", "yes"]).unwrap());
     };
     goes_on_through("CLIENT KILL, RESP3", "&protocol=resp3", kill).await;
 }

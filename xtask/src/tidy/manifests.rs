@@ -9,7 +9,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("oncekey-conformance", &["oncekey-core"], &[]),
     ("oncekey-testbed", &[], &[]),
     ("oncekey-postgres", &["oncekey-core"], &["oncekey-conformance", "oncekey-storm", "oncekey-testbed"]),
-    ("oncekey-storm", &["oncekey-core", "oncekey-conformance"], &[]),
+    ("oncekey-storm", &["oncekey-core", "oncekey-conformance", "oncekey-testbed"], &[]),
     ("oncekey-redis", &["oncekey-core"], &["oncekey-conformance", "oncekey-storm", "oncekey-testbed"]),
     ("oncekey-sqlite", &["oncekey-core"], &["oncekey-conformance"]),
     (
