@@ -98,15 +98,14 @@ impl Inner {
     pub(crate) fn key(&self, slot: &Slot) -> Key {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let (prefix, digest) = (&self.settings.prefix, slot.digest());
-        // By hand: through the formatter it is a tenth of a call.
-        let mut hex = [0; 64];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(digest.as_bytes()) {
-            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
         let mut text = String::with_capacity(prefix.len() + 65);
         text.push_str(prefix);
         text.push(':');
-        text.extend(hex.map(char::from));
+        // By hand: through the formatter it is a tenth of a call.
+        for byte in digest.as_bytes() {
+            text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
         Key { text, prefix: digest.prefix() }
     }
 
