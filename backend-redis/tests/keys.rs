@@ -76,7 +76,7 @@ impl Key {
     }
 }
 
-/// S5: nothing is guessed of a value that can't be read, and nothing is written over it.
+/// Nothing is guessed of a value that can't be read, and nothing is written over it.
 #[tokio::test]
 async fn a_value_that_can_not_be_read_is_corrupt_to_each_call_and_stays() {
     let key = Key::new().await;
