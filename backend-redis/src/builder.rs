@@ -206,7 +206,8 @@ impl RedisStoreBuilder {
         #[cfg(feature = "test-util")]
         let scripts = self.script_folder.map(|folder| {
             let text = |name: &str, own: &'static str| {
-                std::fs::read_to_string(folder.join(name)).unwrap_or_else(|_| own.to_owned())
+                let text = std::fs::read_to_string(folder.join(name)).unwrap_or_else(|_| own.to_owned());
+                if settings.wait.is_some() { crate::script::waited_for(name, text) } else { text }
             };
             Box::new(Scripts::of(text))
         });

@@ -74,3 +74,23 @@ impl Scripts {
 
 /// As they are; a store that has others is a test.
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::of(|_, own| own.to_owned()));
+
+/// For a store whose writes wait for others.
+pub(crate) static WAITED_FOR: LazyLock<Scripts> =
+    LazyLock::new(|| Scripts::of(|name, own| waited_for(name, own.to_owned())));
+
+/// What WAIT waits for is what its connection wrote last, on later servers than Redis 7.0. A repeat finds its record
+/// there and writes nothing, though perhaps nobody else has that: so it adds nothing to it, which is a write.
+pub(crate) fn waited_for(name: &str, text: String) -> String {
+    // These tell of a record.
+    if !["reserve.lua", "complete.lua", "renew.lua", "release.lua", "resolve.lua"].contains(&name) {
+        return text;
+    }
+    // The first line is for the server, and stays the first.
+    let (flags, body) = text.split_once('\n').unwrap_or(("", &text));
+    format!(
+        "{flags}\nlocal function decide()\n{body}\nend\nlocal said = decide()\n\
+         if redis.call('GETRANGE', KEYS[1], 0, 0) ~= '' then redis.call('APPEND', KEYS[1], '') end\n\
+         return said\n"
+    )
+}

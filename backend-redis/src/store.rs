@@ -20,7 +20,7 @@ use crate::answer::{Wrong, loss, read_found, read_reserve, unreadable};
 use crate::builder::{RedisStoreBuilder, Wait};
 use crate::call::{Call, Ended};
 use crate::link::Link;
-use crate::script::{SCRIPTS, Scripts};
+use crate::script::{SCRIPTS, Scripts, WAITED_FOR};
 use crate::settled::Settled;
 use crate::value::{self, Stored, own, span};
 use crate::wake::Wake;
@@ -92,7 +92,8 @@ impl Settings {
 
 impl Inner {
     pub(crate) fn scripts(&self) -> &Scripts {
-        self.scripts.as_deref().unwrap_or(&SCRIPTS)
+        let own = if self.settings.wait.is_some() { &WAITED_FOR } else { &SCRIPTS };
+        self.scripts.as_deref().unwrap_or(own)
     }
 
     pub(crate) fn key(&self, slot: &Slot) -> Key {

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oncekey_redis::{
-    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyStore, Policy,
-    Principal, RedisStore, ReservationOutcome, ReserveRequest, Slot, StoreError, StoredResponse, Terms,
-    Token,
+    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin,
+    IdempotencyStore, Policy, Principal, RedisStore, ReleaseOutcome, RenewOutcome, Renewal,
+    ReservationOutcome, ReserveRequest, Resolution, ResolveOutcome, Seen, Slot, StoreError, StoredResponse,
+    Terms, Timestamp, Token,
 };
 use oncekey_testbed::redis::{Cluster, Server};
 use oncekey_testbed::wait_until;
@@ -162,6 +163,88 @@ async fn a_write_whose_master_becomes_a_replica_while_it_waits_is_made_again() {
     replica.cont();
     let told = writes.await.unwrap().unwrap();
     assert!(matches!(told, CompleteOutcome::AlreadyStored(_)), "the first try had written: {told:?}");
+}
+
+/// What was written since its last snapshot.
+fn changes(server: &Server) -> u64 {
+    let info = server.cli(["info", "persistence"]).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("rdb_changes_since_last_save:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// Later servers than Redis 7.0 wait for what the connection wrote, and for nothing where it only read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_finds_all_as_it_is_to_be_writes_that_nothing_was_added() {
+    let (master, _replica) = pair();
+    let build = || RedisStore::builder().wait_for_replicas(1, LONG).call_deadline(2 * LONG);
+    let store = build().connect(&master.url(0)).await.unwrap();
+    let terms = Terms::new(Policy::Refuse, HOUR, HOUR).unwrap();
+    let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), terms);
+    let another = ReserveRequest::new(Fingerprint::from_bytes([8; 32]), terms);
+    let (pending, done_with, given_back, begun) = (slot("p"), slot("c"), slot("r"), slot("b"));
+    grant(&store, &pending).await;
+    let own = grant(&store, &done_with).await;
+    assert_eq!(store.complete(&done_with, &own, &done()).await.unwrap(), CompleteOutcome::Stored);
+    let back = grant(&store, &given_back).await;
+    assert_eq!(store.release(&given_back, &back).await.unwrap(), ReleaseOutcome::Released);
+    let Ok(ReservationOutcome::Reserved(held)) =
+        store.reserve_or_fetch(&begun, Token::fresh(), &request).await
+    else {
+        panic!("it was free");
+    };
+    // Without an end, which what is added is not to give it.
+    let said = store.renew(&begun, &held, &Renewal::extend(HOUR).unwrap()).await.unwrap();
+    assert!(matches!(said, RenewOutcome::Renewed(_)), "{said:?}");
+    let mut foreign = own.clone();
+    foreign.token = Token::fresh();
+    let seen = Seen { fence: own.fence, lease_expires_at: Timestamp::ZERO };
+    let dump = |slot: &Slot| {
+        let key = format!("oncekey:{}", slot.digest());
+        let said = ["get", "pexpiretime"].map(|what| master.cli([what, &key]).unwrap());
+        (said, master.cli(["exists", &key]).unwrap())
+    };
+    let slots = [&pending, &done_with, &given_back, &begun];
+    let before = slots.map(dump);
+    let mut counted = changes(&master);
+    let mut wrote = |what: &str| {
+        let now = changes(&master);
+        assert!(now > counted, "{what} wrote nothing");
+        counted = now;
+    };
+    let fresh = Token::fresh;
+    let said = store.reserve_or_fetch(&pending, fresh(), &request).await.unwrap();
+    assert!(matches!(said, ReservationOutcome::InFlight(_)), "{said:?}");
+    wrote("InFlight");
+    let said = store.reserve_or_fetch(&pending, fresh(), &another).await.unwrap();
+    assert_eq!(said, ReservationOutcome::Conflict);
+    wrote("Conflict");
+    for _ in 0..2 {
+        let said = store.reserve_or_fetch(&done_with, fresh(), &request).await.unwrap();
+        assert!(matches!(said, ReservationOutcome::Replay(_)), "{said:?}");
+        wrote("Replay");
+    }
+    let said = store.complete(&done_with, &own, &done()).await.unwrap();
+    assert!(matches!(said, CompleteOutcome::AlreadyStored(_)), "{said:?}");
+    wrote("complete");
+    let said = store.renew(&done_with, &own, &Renewal::extend(HOUR).unwrap()).await.unwrap();
+    assert_eq!(said, RenewOutcome::AlreadyStored);
+    wrote("renew");
+    assert_eq!(store.release(&done_with, &own).await.unwrap(), ReleaseOutcome::AlreadyStored);
+    wrote("release");
+    assert_eq!(store.release(&given_back, &back).await.unwrap(), ReleaseOutcome::Released);
+    wrote("release again");
+    for slot in [&pending, &begun] {
+        let said = store.complete(slot, &foreign, &done()).await.unwrap();
+        assert!(matches!(said, CompleteOutcome::Lost(_)), "{said:?}");
+        wrote("Lost");
+    }
+    let said = store.resolve(&done_with, seen, &Resolution::Complete(done())).await.unwrap();
+    assert_eq!(said, ResolveOutcome::AlreadyDone);
+    wrote("resolve");
+    assert_eq!(slots.map(dump), before, "and all is as it was");
+    let said = store.complete(&slot("nobody's"), &own, &done()).await.unwrap();
+    assert!(matches!(said, CompleteOutcome::Lost(_)), "{said:?}");
+    assert_eq!(master.cli(["dbsize"]).unwrap().trim(), "4", "and nothing was made of nothing");
 }
 
 /// WAITAOF came with 7.2.
