@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use oncekey_redis::{IdempotencyStore, RedisStore, StoreError, Token};
+use oncekey_conformance::history::Call;
+use oncekey_redis::{IdempotencyStore, RedisStore, Slot, StoreError, Token};
 use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
 use oncekey_storm::deed::{Deed, LEASE, Stage as _, reserve};
 use oncekey_storm::ledger::{Client, Ledger, Tries};
@@ -17,20 +18,33 @@ use crate::bench::{Bench, answers, nothing_is_lost};
 
 const CLIENTS: usize = 6;
 
-/// Does it to the server again and again while a crowd calls, and nothing is lost.
+/// A crowd that calls, with leases and deadlines as they are by default.
 async fn goes_on_through(name: &str, protocol: &str, mishap: impl Fn(&Server, &Crowd)) {
+    goes_on(name, protocol, LEASE, Duration::from_secs(10), rounds(4), mishap).await;
+}
+
+/// Does it to the server five times a round while a crowd calls, and nothing is lost.
+async fn goes_on(
+    name: &str,
+    protocol: &str,
+    lease: Duration,
+    deadline: Duration,
+    rounds: u64,
+    mishap: impl Fn(&Server, &Crowd),
+) {
     let (mut random, server) = (random(), Server::start().unwrap());
     let url = format!("{}{protocol}", server.url(0));
     let store = || RedisStore::builder().connect_lazy(&url).unwrap();
     let member = || {
         let connections = Arc::new(AtomicU64::new(0));
-        let store = RedisStore::builder().counting_connections(Arc::clone(&connections)).connect_lazy(&url);
+        let builder = RedisStore::builder().call_deadline(deadline);
+        let store = builder.counting_connections(Arc::clone(&connections)).connect_lazy(&url);
         Member { store: Arc::new(store.unwrap()), connections: Some(connections) }
     };
     let members: Vec<Member> = (0..CLIENTS).map(|_| member()).collect();
     let mut acknowledged = Acknowledged::default();
-    for round in 0..rounds(4) {
-        let crowd = Crowd::new(format!("{name}-{round}"), LEASE, Ledger::still());
+    for round in 0..rounds {
+        let crowd = Crowd::new(format!("{name}-{round}"), lease, Ledger::still());
         let mut clients = crowd.start(&members, &mut random);
         tokio::task::block_in_place(|| {
             for _ in 0..5 {
@@ -93,6 +107,24 @@ async fn a_memory_that_is_full_loses_nothing() {
         server.cli(["config", "set", "maxmemory", "0"]).unwrap();
     };
     goes_on_through("maxmemory", "", full).await;
+}
+
+/// Calls are given up, every lease ends, and the server goes on and applies what lies in its sockets.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stop_for_longer_than_every_lease_is_gone_through() {
+    // Renewals are for twice as long.
+    let (lease, deadline) = (Duration::from_millis(1_400), Duration::from_secs(3));
+    let stop = |server: &Server, crowd: &Crowd| {
+        server.stop();
+        let over = crowd.ledger.before().time + 2 * lease;
+        let calls = |(_, calls): (Slot, Vec<Call>)| calls.iter().any(|call| call.called.time > over);
+        wait_until("a call behind all leases", Duration::from_secs(60), || {
+            if crowd.ledger.all().into_iter().any(calls) { Ok(()) } else { Err("none".to_owned()) }
+        })
+        .unwrap();
+        server.cont();
+    };
+    goes_on("SIGSTOP", "", lease, deadline, rounds(1), stop).await;
 }
 
 /// FAULTS 27: the clients give up, leases end, and the server goes on and applies what lies in its sockets.
