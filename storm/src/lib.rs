@@ -14,6 +14,7 @@ pub mod crowd;
 pub mod deed;
 pub mod ledger;
 mod line;
+pub mod loss;
 pub mod rounds;
 pub mod sabotage;
 pub mod suite;

@@ -1,14 +1,13 @@
 //! A cluster, under load: slots move between masters, and a master fails over.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use oncekey_conformance::history::{BUDGET, Tolerance, Verdict, check};
-use oncekey_redis::state::{Answer, Operation};
-use oncekey_redis::{CompleteOutcome, Entry, RedisStore, Slot};
+use oncekey_redis::state::Operation;
+use oncekey_redis::{RedisStore, Slot};
 use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::{Client, Ledger, Tries};
+use oncekey_storm::loss::Lost;
 use oncekey_storm::rounds::{random, rounds};
 use oncekey_testbed::redis::Cluster;
 
@@ -46,55 +45,6 @@ async fn while_slots_move_no_answer_is_wrong_and_nothing_is_lost() {
     println!("6 000 slots moved a round: {acknowledged}");
 }
 
-/// What a failover lost, by the answers that it made untrue.
-#[derive(Default)]
-pub struct Lost {
-    stored: u64,
-    /// Slots whose history makes no sense but for the loss.
-    slots: BTreeSet<String>,
-    acknowledged: u64,
-}
-
-impl Lost {
-    pub async fn count(&mut self, crowd: &Crowd, store: &RedisStore) {
-        for (slot, calls) in crowd.ledger.all() {
-            let last = Client { number: 99, store, tries: Tries::None };
-            let found = crowd.ledger.call(last, &slot, &Operation::Lookup).await.unwrap();
-            for call in &calls {
-                let (Operation::Complete { grant, completion }, Some((_, answer))) =
-                    (&call.operation, &call.answered)
-                else {
-                    continue;
-                };
-                if *answer == Answer::Complete(CompleteOutcome::Stored) {
-                    self.acknowledged += 1;
-                    let is_there = matches!(&found, Answer::Lookup(Some(Entry::Completed(record)))
-                        if record.fence == grant.fence && record.response == *completion.response());
-                    self.stored += u64::from(!is_there);
-                }
-            }
-        }
-        for (slot, calls) in crowd.ledger.all() {
-            match check(&calls, Tolerance::COARSE, BUDGET) {
-                Verdict::Legal => {}
-                Verdict::Illegal(_) => drop(self.slots.insert(key(&slot))),
-                Verdict::Undecided { states } => panic!("{}: no verdict after {states} states", slot.key()),
-            }
-        }
-    }
-
-    pub fn slots(&self) -> &BTreeSet<String> {
-        &self.slots
-    }
-}
-
-impl std::fmt::Display for Lost {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (lost, of, slots) = (self.stored, self.acknowledged, self.slots.len());
-        write!(f, "{lost} of {of} acknowledged completions lost, {slots} slots whose history tells of a loss")
-    }
-}
-
 fn key(slot: &Slot) -> String {
     format!("oncekey:{}", slot.digest())
 }
@@ -102,39 +52,57 @@ fn key(slot: &Slot) -> String {
 /// Replication is asynchronous, and docs/guarantees.md says so: what was acknowledged may be gone, on the master that
 /// failed and nowhere else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_a_failover_loses_is_what_its_master_had() {
+async fn what_a_failover_loses_is_what_its_master_had_and_nothing_else_is_wrong() {
     let mut random = random();
-    for _ in 0..rounds(1) {
+    let (mut as_it_comes, mut cut_off) = (Lost::default(), Lost::default());
+    for round in 0..2 * rounds(1) {
         let cluster = Arc::new(Cluster::start().unwrap());
         let store = || RedisStore::builder().connect_lazy(&cluster.url()).unwrap();
         let members: Vec<Member> = (0..CLIENTS).map(|_| store().into()).collect();
         let crowd = Crowd::new("failover".to_owned(), LEASE, Ledger::still());
         let mut clients = crowd.start(&members, &mut random);
-        let slots_of_the_failed = tokio::task::block_in_place(|| {
+        let (moment, slots_of_the_failed) = tokio::task::block_in_place(|| {
             answers(&crowd, 300);
             let failed = cluster.masters()[0];
             let slots = failed.cli(["cluster", "slots"]).unwrap();
             let (port, slots) = (failed.tcp_address().unwrap().port().to_string(), ranges(&slots));
+            if round % 2 == 1 {
+                failed.forget_replicas().unwrap();
+                answers(&crowd, 100);
+            }
             failed.kill().unwrap();
             // Whatever was under way there may have been applied, and is not answered before another is the master.
+            let moment = crowd.ledger.before();
             crowd.ledger.trouble();
             cluster.agrees().unwrap();
             answers(&crowd, 300);
-            slots.into_iter().filter(|(_, _, master)| *master == port).collect::<Vec<_>>()
+            (moment, slots.into_iter().filter(|(_, _, master)| *master == port).collect::<Vec<_>>())
         });
         crowd.stop();
         while let Some(ended) = clients.join_next().await {
             ended.unwrap();
         }
+        look_at_all(&crowd, &store()).await;
         let mut lost = Lost::default();
-        lost.count(&crowd, &store()).await;
+        lost.settle("failover", &crowd.ledger, moment);
         let alive = cluster.masters()[0];
-        for key in lost.slots() {
-            let slot: u32 = alive.cli(["cluster", "keyslot", key]).unwrap().parse().unwrap();
+        for slot in lost.slots() {
+            let key = key(slot);
+            let slot: u32 = alive.cli(["cluster", "keyslot", &key]).unwrap().parse().unwrap();
             let its = slots_of_the_failed.iter().any(|(first, last, _)| (*first..=*last).contains(&slot));
             assert!(its, "{key} was on a master that didn't fail");
         }
-        println!("a failover: {lost}");
+        if round % 2 == 1 { &mut cut_off } else { &mut as_it_comes }.add(lost);
+    }
+    println!("failovers: {as_it_comes}\nof a master that was cut off from its replica: {cut_off}");
+    assert!(!cut_off.slots().is_empty(), "nothing was lost, so nothing was shown");
+}
+
+/// What became of each slot in the end.
+pub async fn look_at_all(crowd: &Crowd, store: &RedisStore) {
+    for (slot, _) in crowd.ledger.all() {
+        let last = Client { number: 99, store, tries: Tries::None };
+        crowd.ledger.call(last, &slot, &Operation::Lookup).await.unwrap();
     }
 }
 

@@ -9,38 +9,49 @@ use oncekey_redis::{
 use oncekey_storm::crowd::{Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::Ledger;
+use oncekey_storm::loss::Lost;
 use oncekey_storm::rounds::{random, rounds};
 use oncekey_testbed::redis::Watched;
 
 use crate::bench::answers;
-use crate::cluster::Lost;
+use crate::cluster::look_at_all;
 
+/// What it may lose is in docs/guarantees.md; no other answer is wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn after_a_failover_the_store_finds_the_new_master() {
     let (mut random, watched) = (random(), Watched::start().unwrap());
     let store = || RedisStore::builder().connect_lazy(&watched.url()).unwrap();
     let members: Vec<Member> = (0..6).map(|_| store().into()).collect();
-    let mut lost = Lost::default();
-    for round in 0..rounds(1) {
+    let (mut as_it_comes, mut cut_off) = (Lost::default(), Lost::default());
+    for round in 0..2 * rounds(1) {
         let crowd = Crowd::new(format!("failover-{round}"), LEASE, Ledger::still());
         let mut clients = crowd.start(&members, &mut random);
-        tokio::task::block_in_place(|| {
+        let moment = tokio::task::block_in_place(|| {
             answers(&crowd, 200);
             let master = watched.master().unwrap();
+            if round % 2 == 1 {
+                master.forget_replicas().unwrap();
+                answers(&crowd, 50);
+            }
             master.kill().unwrap();
+            let moment = crowd.ledger.before();
             crowd.ledger.trouble();
             watched.has_another_master(master).unwrap();
             answers(&crowd, 200);
             master.start_again().unwrap();
             watched.agrees().unwrap();
+            moment
         });
         crowd.stop();
         while let Some(ended) = clients.join_next().await {
             ended.unwrap();
         }
-        lost.count(&crowd, &store()).await;
+        look_at_all(&crowd, &store()).await;
+        let lost = if round % 2 == 1 { &mut cut_off } else { &mut as_it_comes };
+        lost.settle("failover", &crowd.ledger, moment);
     }
-    println!("failovers: {lost}");
+    println!("failovers: {as_it_comes}\nof a master that was cut off from its replica: {cut_off}");
+    assert!(!cut_off.slots().is_empty(), "nothing was lost, so nothing was shown");
 }
 
 /// Each of these writes has a connection to itself, and each asks who the master is.

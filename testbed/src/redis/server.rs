@@ -154,6 +154,17 @@ impl Server {
         .map_err(|error| error.with(&self.log()))
     }
 
+    /// Sends its replicas away and takes them back no more, until it is started again: what is written from here on,
+    /// nobody else has.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't answer.
+    pub fn forget_replicas(&self) -> Result<(), Error> {
+        self.cli(["acl", "setuser", "default", "-psync", "-sync"])?;
+        self.cli(["client", "kill", "type", "replica"]).map(drop)
+    }
+
     /// Makes a replica a primary of its own.
     ///
     /// # Errors
