@@ -169,6 +169,9 @@ impl RedisStoreBuilder {
     /// redis+sentinel://host:port,host:port/master     redis+cluster://host:port,host:port
     /// ```
     ///
+    /// `rediss+sentinel://` and `rediss+cluster://` are the same by TLS: whoever signed the certificates has to be trusted by
+    /// the system, or named in `SSL_CERT_FILE`.
+    ///
     /// User and password are the servers' own, in each of these. Those of the sentinels themselves, where they ask for any,
     /// come last, percent-encoded: `redis+sentinel://../master?sentinel_user=..&sentinel_password=..`.
     ///

@@ -1,6 +1,9 @@
 //! What a failure of the driver or the server means: what kind of thing it is, whether the script may have had an
 //! effect, and whether it is worth another try.
 
+use std::error::Error;
+use std::sync::Arc;
+
 use oncekey_core::{Effect, ErrorKind, StoreError};
 use redis::RedisError;
 
@@ -63,6 +66,14 @@ impl Failure {
                 (ErrorKind::Unavailable, Next::Retry, message)
             }
             Some(_) => (ErrorKind::Other, Next::Give, format!("the server refuses: {}", text(&error))),
+            None if is_of_certificate(&error) => {
+                let message = format!(
+                    "the server's certificate isn't trusted: {}; let the system trust who signed it, or name a file with \
+                     that in SSL_CERT_FILE",
+                    text(&error)
+                );
+                (ErrorKind::Other, Next::Give, message)
+            }
             None => {
                 let message = format!("the server can't be reached: {}", text(&error));
                 (ErrorKind::Unavailable, Next::Retry, message)
@@ -239,6 +250,15 @@ fn text(error: &RedisError) -> String {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         _ => error.to_string(),
     }
+}
+
+/// Which no other try passes.
+fn is_of_certificate(error: &RedisError) -> bool {
+    // The driver's error holds the connection's, and that one TLS's.
+    let held = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let io = held.and_then(|held| held.downcast_ref::<std::io::Error>());
+    let tls = io.and_then(|io| io.get_ref()?.downcast_ref::<rustls::Error>());
+    matches!(tls, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 #[cfg(test)]

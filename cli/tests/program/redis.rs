@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oncekey_testbed::redis::{self, Cluster, Server, Watched};
 
@@ -51,18 +51,20 @@ fn a_server_by_tcp_and_by_its_socket() {
     assert!(two.len() == 2, "{two:?}");
 }
 
-/// Its certificate is signed by somebody whom the system trusts, here by its word alone.
-#[test]
-fn a_server_by_tls() {
+/// Of a certificate that is signed by somebody whom the system trusts, here by its word alone.
+fn signed() -> (tempfile::TempDir, [PathBuf; 3]) {
     let folder = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
     let signed = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
     fs::write(&certificate, signed.cert.pem()).unwrap();
     fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
-    let server = Server::builder().tls(&certificate, &key, &certificate).start().unwrap();
-    let url = format!("rediss://{}", server.tcp_address().unwrap());
+    (folder, [certificate.clone(), key, certificate])
+}
+
+/// `records` says how many there are.
+fn works_by_tls(url: &str, certificate: &Path, refusal: &str, records: impl Fn() -> String) {
     let run = |words: &[&str], trusted: Option<&Path>| {
-        let place = Place::on(&url);
+        let place = Place::on(url);
         let mut program = place.program();
         program.args(words);
         if let Some(trusted) = trusted {
@@ -70,14 +72,38 @@ fn a_server_by_tls() {
         }
         Ended::of(program.output().unwrap())
     };
-    let exec = ["exec", "--store", &url, "--key", "k", "--", "echo", "ran"];
-    run(&exec, Some(&certificate)).printed("ran\n");
-    run(&exec, Some(&certificate)).printed("ran\n");
+    let exec = ["exec", "--store", url, "--key", "k", "--", "echo", "ran"];
+    run(&exec, Some(certificate)).printed("ran\n");
+    run(&exec, Some(certificate)).printed("ran\n");
     // Who doesn't trust it doesn't talk to it.
-    run(&exec, None).refused(69, "can't be reached");
-    assert_eq!(server.cli(["dbsize"]).unwrap(), "1");
-    let suite = run(&["conformance", "--store", &url, "--filter", "R1"], Some(&certificate));
+    run(&exec, None).refused(69, refusal);
+    assert_eq!(records(), "1");
+    let suite = run(&["conformance", "--store", url, "--filter", "R1"], Some(certificate));
     assert!(suite.code == Some(0) && suite.out().contains(", 0 failed"), "{}", suite.out());
+}
+
+#[test]
+fn a_server_by_tls() {
+    let (_folder, [certificate, key, by]) = signed();
+    let server = Server::builder().tls(&certificate, &key, &by).start().unwrap();
+    let url = format!("rediss://{}", server.tcp_address().unwrap());
+    works_by_tls(&url, &certificate, "certificate isn't trusted", || server.cli(["dbsize"]).unwrap());
+}
+
+#[test]
+fn a_master_behind_sentinels_by_tls() {
+    let (_folder, files) = signed();
+    let watched = Watched::by_tls(&files).unwrap();
+    let url = watched.url().replacen("redis+", "rediss+", 1);
+    works_by_tls(&url, &files[0], "certificate isn't trusted", || watched.master().unwrap().cli(["dbsize"]).unwrap());
+}
+
+#[test]
+fn a_cluster_by_tls() {
+    let (_folder, files) = signed();
+    let cluster = Cluster::alone_by_tls(&files).unwrap();
+    let url = cluster.url().replacen("redis+", "rediss+", 1);
+    works_by_tls(&url, &files[0], "can't be reached", || cluster.servers()[0].cli(["dbsize"]).unwrap());
 }
 
 #[test]

@@ -68,6 +68,13 @@ impl Builder {
         self
     }
 
+    /// What its replicas, its cluster or its sentinels say to it goes by TLS too.
+    pub(super) fn all_by_tls(mut self, files: &[PathBuf; 3]) -> Self {
+        let [certificate, key, by] = files;
+        self = self.tls(certificate, key, by).setting("tls-replication", "yes");
+        if self.cluster { self.setting("tls-cluster", "yes") } else { self }
+    }
+
     /// To become one of a cluster's. It listens by TCP, on two ports.
     pub(super) fn in_cluster(mut self) -> Self {
         (self.tcp, self.cluster) = (true, true);

@@ -1,8 +1,9 @@
 //! A cluster of three masters with a replica each, all on loopback.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Server;
+use super::{Builder, Server};
 use crate::{Error, wait_until};
 
 const MASTERS: usize = 3;
@@ -43,7 +44,20 @@ impl Cluster {
     ///
     /// As [`Cluster::start`].
     pub fn alone() -> Result<Self, Error> {
-        let server = Server::builder().in_cluster().start()?;
+        Self::of_one(Server::builder().in_cluster())
+    }
+
+    /// The same, by TLS alone, with a certificate, its key, and whom it is signed by.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub fn alone_by_tls(files: &[PathBuf; 3]) -> Result<Self, Error> {
+        Self::of_one(Server::builder().in_cluster().all_by_tls(files))
+    }
+
+    fn of_one(builder: Builder) -> Result<Self, Error> {
+        let server = builder.start()?;
         server.cli(["cluster", "addslotsrange", "0", &(SLOTS - 1).to_string()])?;
         let cluster = Self { servers: vec![server] };
         cluster.agrees()?;

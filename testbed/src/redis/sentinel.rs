@@ -34,6 +34,7 @@ struct Sentinel {
     at: SocketAddr,
     cli: PathBuf,
     password: Option<String>,
+    tls: Option<[PathBuf; 3]>,
 }
 
 impl Watched {
@@ -43,7 +44,7 @@ impl Watched {
     ///
     /// As [`Builder::start`](super::Builder::start); or the sentinels don't find each other.
     pub fn start() -> Result<Self, Error> {
-        Self::with(None)
+        Self::with(None, None)
     }
 
     /// The same, with sentinels that ask for this password. It has neither spaces nor quotes.
@@ -52,16 +53,30 @@ impl Watched {
     ///
     /// As [`Watched::start`].
     pub fn guarded(password: &str) -> Result<Self, Error> {
-        Self::with(Some(password))
+        Self::with(Some(password), None)
     }
 
-    fn with(password: Option<&str>) -> Result<Self, Error> {
-        let master = Server::builder().tcp().start()?;
-        let replica = Server::builder().tcp().replica_of(&master).start()?;
+    /// The same, of which each speaks TLS alone, with a certificate, its key, and whom it is signed by.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watched::start`].
+    pub fn by_tls(files: &[PathBuf; 3]) -> Result<Self, Error> {
+        Self::with(None, Some(files))
+    }
+
+    fn with(password: Option<&str>, tls: Option<&[PathBuf; 3]>) -> Result<Self, Error> {
+        let server = || match tls {
+            Some(files) => Server::builder().tcp().all_by_tls(files),
+            None => Server::builder().tcp(),
+        };
+        let master = server().start()?;
+        let replica = server().replica_of(&master).start()?;
         let at = master
             .tcp_address()
             .ok_or_else(|| Error::new("a server that was started by TCP has an address"))?;
-        let sentinels: Result<Vec<_>, _> = (0..SENTINELS).map(|_| Sentinel::start(at, password)).collect();
+        let sentinels: Result<Vec<_>, _> =
+            (0..SENTINELS).map(|_| Sentinel::start(at, password, tls)).collect();
         let watched = Self { servers: [master, replica], sentinels: sentinels? };
         watched.agrees()?;
         Ok(watched)
@@ -140,18 +155,19 @@ impl Watched {
 }
 
 impl Sentinel {
-    fn start(master: SocketAddr, password: Option<&str>) -> Result<Self, Error> {
+    fn start(master: SocketAddr, password: Option<&str>, tls: Option<&[PathBuf; 3]>) -> Result<Self, Error> {
         let binaries = Binaries::of("redis-server");
         let (program, cli) = (binaries.find("redis-server")?, binaries.find("redis-cli")?);
         let user = User::find()?;
         let folder = folder::create("oncekey-sentinel-", None, user)?;
         let leash = Leash::new(folder, user, "KILL", &program, &["sentinel.conf", "--sentinel"])?;
-        let password = password.map(str::to_owned);
-        let mut sentinel = Self { leash, at: master, cli, password };
+        let (password, tls) = (password.map(str::to_owned), tls.cloned());
+        let mut sentinel = Self { leash, at: master, cli, password, tls };
         port::with_free(true, |free| {
             let port = free.unwrap_or_default();
+            let listens = sentinel.listens(port);
             let mut text = format!(
-                "bind 127.0.0.1\nport {port}\ndir .\nsentinel monitor {NAME} {} {} {QUORUM}\n\
+                "bind 127.0.0.1\n{listens}dir .\nsentinel monitor {NAME} {} {} {QUORUM}\n\
                  sentinel down-after-milliseconds {NAME} 500\nsentinel failover-timeout {NAME} 5000\n",
                 master.ip(),
                 master.port()
@@ -174,8 +190,21 @@ impl Sentinel {
         Ok(sentinel)
     }
 
+    fn listens(&self, port: u16) -> String {
+        match self.tls.as_ref().map(|files| files.each_ref().map(|file| file.display())) {
+            None => format!("port {port}\n"),
+            Some([certificate, key, by]) => format!(
+                "port 0\ntls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {by}\n\
+                 tls-auth-clients no\ntls-replication yes\n"
+            ),
+        }
+    }
+
     fn cli(&self, command: &[&str]) -> Result<String, Error> {
         let mut cli = Command::new(&self.cli);
+        if let Some([.., by]) = &self.tls {
+            cli.arg("--tls").arg("--cacert").arg(by);
+        }
         let port = self.at.port().to_string();
         match &self.password {
             Some(password) => cli.env("REDISCLI_AUTH", password),
