@@ -7,4 +7,5 @@ pub(crate) mod postgres_growth;
 pub(crate) mod postgres_layouts;
 pub(crate) mod redis;
 pub(crate) mod redis_growth;
+pub(crate) mod redis_layouts;
 pub(crate) mod sqlite;

@@ -45,7 +45,9 @@ fn run() -> Result<(), Failure> {
     if plan.postgres && plan.growth {
         sections.push(engines::postgres_growth::measure(&plan)?);
     }
-    if plan.redis {
+    if plan.redis && plan.layouts {
+        sections.push(engines::redis_layouts::measure(&plan)?);
+    } else if plan.redis {
         sections.push(engines::redis::measure(&plan)?);
     }
     if plan.redis && plan.growth {

@@ -19,7 +19,8 @@ ENGINE            sqlite, postgres, redis, memory
 --callers N       only the races with so many callers; writes nothing
 --pool N          connections of sqlx's pool for writes; writes nothing [1]
 --connections N   with postgres: connections of our store's batches; writes nothing [the store's default]
---layouts         with postgres: where its time goes, and other layouts of the table; writes nothing
+--layouts         with postgres: where its time goes, and other layouts of the table; with redis: other layouts of a
+                  slot; writes nothing
 --socket          with postgres: by the server's socket and not by TCP; writes nothing
 --alone           with postgres: only our store, for a profiler; writes nothing
 --rounds N        rounds of each race [7]

@@ -29,10 +29,12 @@ impl Section {
         for note in &self.notes {
             text.push_str(&format!("- {note}\n"));
         }
-        text.push_str(
-            "\n| work | callers | who | ops/s, median | least .. most | ratio to it | goal | reached |\n",
-        );
-        text.push_str("| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |\n");
+        if !self.outcomes.is_empty() {
+            text.push_str(
+                "\n| work | callers | who | ops/s, median | least .. most | ratio to it | goal | reached |\n",
+            );
+            text.push_str("| --- | ---: | --- | ---: | ---: | ---: | ---: | --- |\n");
+        }
         for outcome in &self.outcomes {
             for (i, line) in outcome.lines.iter().enumerate() {
                 let (work, callers) = match i {

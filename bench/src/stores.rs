@@ -7,5 +7,6 @@ pub(crate) mod ours;
 pub(crate) mod pgbench;
 pub(crate) mod plain_select;
 pub(crate) mod raw_sqlite;
+pub(crate) mod redis_layouts;
 pub(crate) mod sql;
 pub(crate) mod sqlx_sqlite;

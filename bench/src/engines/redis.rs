@@ -27,7 +27,7 @@ const REPLAYED: usize = 10_000;
 const FILLERS: usize = 256;
 /// Records that memory is measured over, and the sizes of their bodies.
 const WEIGHED: usize = 2_000;
-const BODIES: [usize; 2] = [256, 4_096];
+pub(crate) const BODIES: [usize; 2] = [256, 4_096];
 
 type Theirs = Peer<ValkeyStore>;
 pub(crate) type Us = Ours<RedisStore>;
@@ -202,13 +202,11 @@ impl<'p> Engine<'p> {
         let mut all = Vec::new();
         for body in BODIES {
             let url = url(&self.server)?;
-            let count = if self.plan.quick { 200 } else { WEIGHED };
-            let ours = self.weigh(count, &prepare::<Us>(0..count as u64)?, &async || {
+            let ours = weigh(&self.server, self.plan, &async || {
                 Ok(Us::new(RedisStore::connect(&url).await?).with_body(body))
             })?;
-            let theirs = self.weigh(count, &prepare::<Theirs>(0..count as u64)?, &async || {
-                Ok(Theirs::connect(&url).await?.with_body(body))
-            })?;
+            let theirs =
+                weigh(&self.server, self.plan, &async || Ok(Theirs::connect(&url).await?.with_body(body)))?;
             all.push(format!("with a response of {body} bytes {ours} bytes, and idempotent's {theirs}"));
         }
         Ok(format!(
@@ -216,26 +214,6 @@ impl<'p> Engine<'p> {
              fence, attempt, three times, principal and key.",
             all.join("; ")
         ))
-    }
-
-    fn weigh<C: Contestant>(
-        &self,
-        count: usize,
-        items: &Arc<[C::Item]>,
-        connect: &impl AsyncFn() -> Result<C, Failure>,
-    ) -> Result<u64, Failure> {
-        self.server.cli(["flushall"])?;
-        runtime_with_io()?.block_on(async {
-            let store = Arc::new(connect().await?);
-            drive(&store, items, 0, Work::Cycle, FILLERS.min(count), Span::Count(count)).await
-        })?;
-        let keys = self.server.cli(["--scan"])?;
-        let sample: Vec<&str> = keys.lines().take(50).collect();
-        let mut total = 0;
-        for key in &sample {
-            total += self.server.cli(["memory", "usage", key])?.parse::<u64>()?;
-        }
-        Ok(total / sample.len().max(1) as u64)
     }
 
     fn notes(&self) -> Result<Vec<String>, Failure> {
@@ -265,4 +243,26 @@ impl<'p> Engine<'p> {
             ),
         ])
     }
+}
+
+/// Bytes that a completed record takes.
+pub(crate) fn weigh<C: Contestant>(
+    server: &Server,
+    plan: &Plan,
+    connect: &impl AsyncFn() -> Result<C, Failure>,
+) -> Result<u64, Failure> {
+    server.cli(["flushall"])?;
+    let count = if plan.quick { 200 } else { WEIGHED };
+    let items = prepare::<C>(0..count as u64)?;
+    runtime_with_io()?.block_on(async {
+        let store = Arc::new(connect().await?);
+        drive(&store, &items, 0, Work::Cycle, FILLERS.min(count), Span::Count(count)).await
+    })?;
+    let keys = server.cli(["--scan"])?;
+    let sample: Vec<&str> = keys.lines().take(50).collect();
+    let mut total = 0;
+    for key in &sample {
+        total += server.cli(["memory", "usage", key, "samples", "0"])?.parse::<u64>()?;
+    }
+    Ok(total / sample.len().max(1) as u64)
 }
