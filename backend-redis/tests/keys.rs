@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
 
+mod common;
+
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use oncekey_redis::{
-    Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore, MIN_LEASE,
-    Policy, Principal, RedisStore, RedisStoreBuilder, Renewal, ReservationOutcome, ReserveRequest,
-    Resolution, Slot, StoredResponse, Terms, Token,
+    ClockOffset, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin,
+    IdempotencyStore, MIN_LEASE, Policy, Principal, RedisStore, RedisStoreBuilder, Renewal,
+    ReservationOutcome, ReserveRequest, Resolution, Slot, StoredResponse, Terms, Token,
 };
 use oncekey_testbed::redis::Server;
 
@@ -17,12 +20,7 @@ const RETENTION: Duration = Duration::from_secs(1_000);
 const LINGER: Duration = Duration::from_secs(1_250);
 
 fn builder() -> RedisStoreBuilder {
-    let builder = RedisStore::builder().prefix("keys");
-    // `cargo xtask guards` takes clauses out.
-    match std::env::var_os("ONCEKEY_LUA") {
-        Some(folder) => builder.script_folder(folder),
-        None => builder,
-    }
+    common::builder().prefix("keys")
 }
 
 struct Key {
@@ -82,16 +80,21 @@ async fn a_value_that_can_not_be_read_is_corrupt_to_each_call_and_stays() {
     let key = Key::new().await;
     let held = key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
     let name = key.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
+    let Some(Entry::Pending(entry)) = key.store.lookup(&key.slot).await.unwrap() else { panic!() };
+    let later = ClockOffset::shiftable();
+    later.advance(100 * RETENTION);
+    let late = builder().clock_offset(later).connect(&key.server.url(0)).await.unwrap();
     let live = "redis.call('GET', KEYS[1])";
-    // Of another version, cut, in a state that there is none of, and something else altogether.
+    // Of another version, cut, in a state that there is none of, and something else altogether; and whether it says when
+    // it ends.
     let values = [
-        format!("'\\2' .. {live}:sub(2)"),
-        format!("{live}:sub(1, 60)"),
-        format!("{live}:sub(1, 20)"),
-        format!("{live}:sub(1, 1) .. 'X' .. {live}:sub(3)"),
-        "'rubbish'".to_owned(),
+        (format!("'\\2' .. {live}:sub(2)"), false),
+        (format!("{live}:sub(1, 60)"), true),
+        (format!("{live}:sub(1, 20)"), false),
+        (format!("{live}:sub(1, 1) .. 'X' .. {live}:sub(3)"), true),
+        ("'rubbish'".to_owned(), false),
     ];
-    for value in values {
+    for (value, has_an_end) in values {
         let put = format!("local v = {value} redis.call('SET', 'junk', v)");
         key.server.cli(["eval", &put, "1", &name]).unwrap();
         let junk =
@@ -109,9 +112,13 @@ async fn a_value_that_can_not_be_read_is_corrupt_to_each_call_and_stays() {
             store.complete(slot, &held, &answer()).await.map(drop),
             store.release(slot, &held).await.map(drop),
             store.lookup(slot).await.map(drop),
+            store.resolve(slot, entry.seen(), &Resolution::Release).await.map(drop),
         ];
         for error in told.map(Result::unwrap_err) {
             assert_eq!((error.kind(), error.effect()), (ErrorKind::Corrupt, Effect::NotApplied), "{error}");
+        }
+        if !has_an_end {
+            assert_eq!(late.garbage_collect(NonZeroU32::MAX).await.unwrap(), 0, "{value}");
         }
         key.server.cli(["rename", &name, "junk"]).unwrap();
         assert_eq!(junk().unwrap(), before, "{value}");

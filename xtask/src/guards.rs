@@ -302,7 +302,7 @@ enum Suite {
     /// The same, where a row changes between two statements of a call.
     PostgresStaged,
     Redis,
-    /// What becomes of a key, which the suite's moving time doesn't see.
+    /// What becomes of a key, which the suite's moving time doesn't see, and a memory that is full.
     RedisKeys,
 }
 
@@ -334,7 +334,7 @@ impl Suite {
             Self::PostgresBatches => &["-p", "oncekey-postgres", "--test", "conformance_batches"],
             Self::PostgresStaged => &["-p", "oncekey-postgres", "--test", "hostile", "judged_anew"],
             Self::Redis => &["-p", "oncekey-redis", "--test", "conformance"],
-            Self::RedisKeys => &["-p", "oncekey-redis", "--test", "keys"],
+            Self::RedisKeys => &["-p", "oncekey-redis", "--test", "keys", "--test", "full"],
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The store through what happens to servers and networks: connections cut at every byte, kills, stops, restarts, a
-//! memory that is full, slots that move, masters that fail. Whatever was heard is judged by the suite's own checker of
+//! memory that is full under load, slots that move, masters that fail. Whatever was heard is judged by the suite's own checker of
 //! histories.
 
 #![allow(
@@ -14,7 +14,6 @@
 mod bench;
 mod cluster;
 mod copies;
-mod full;
 mod killed;
 mod loading;
 mod mishaps;

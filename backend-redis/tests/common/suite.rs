@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use oncekey_conformance::{BoxError, Harness, Namespace, ShiftTime, TimeControl};
-use oncekey_redis::{ClockOffset, RedisStore, async_trait};
+use oncekey_redis::{ClockOffset, async_trait};
 
 /// Stores on a deployment.
 #[derive(Debug)]
@@ -43,12 +43,7 @@ impl Harness for Prefixes {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("suite-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let offset = ClockOffset::shiftable();
-        let builder = RedisStore::builder().prefix(prefix).clock_offset(offset.clone());
-        // `cargo xtask guards` takes clauses out.
-        let builder = match std::env::var_os("ONCEKEY_LUA") {
-            Some(folder) => builder.script_folder(folder),
-            None => builder,
-        };
+        let builder = super::builder().prefix(prefix).clock_offset(offset.clone());
         let url = self.url.clone();
         let connect = move || Ok(Arc::new(builder.clone().connect_lazy(&url)?) as _);
         Ok(Namespace::new(TimeControl::Shift(Arc::new(Clock(offset))), connect))

@@ -95,7 +95,9 @@ fn a_master_behind_sentinels_by_tls() {
     let (_folder, files) = signed();
     let watched = Watched::by_tls(&files).unwrap();
     let url = watched.url().replacen("redis+", "rediss+", 1);
-    works_by_tls(&url, &files[0], "certificate isn't trusted", || watched.master().unwrap().cli(["dbsize"]).unwrap());
+    works_by_tls(&url, &files[0], "certificate isn't trusted", || {
+        watched.master().unwrap().cli(["dbsize"]).unwrap()
+    });
 }
 
 #[test]

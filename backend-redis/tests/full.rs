@@ -1,12 +1,17 @@
 //! FAULTS 24: memory is full, and the server may not forget. A reserve fails and changes nothing; what is there is told,
 //! and what was begun comes to its end.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
+
+mod common;
+
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use oncekey_redis::{
-    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin,
+    ClockOffset, CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin,
     IdempotencyStore, Policy, Principal, RedisStore, ReleaseOutcome, RenewOutcome, Renewal,
-    ReservationOutcome, ReserveRequest, Slot, StoredResponse, Terms, Token,
+    ReservationOutcome, ReserveRequest, Resolution, ResolveOutcome, Seen, Slot, StoredResponse, Terms, Token,
 };
 use oncekey_testbed::redis::Server;
 
@@ -29,13 +34,15 @@ async fn grant(store: &RedisStore, key: &str) -> Grant {
 
 #[tokio::test]
 async fn when_memory_is_full_a_reserve_fails_and_a_completion_is_kept() {
-    let server = Server::start().unwrap();
-    let store = RedisStore::connect(&server.url(0)).await.unwrap();
+    let (server, offset) = (Server::start().unwrap(), ClockOffset::shiftable());
+    let builder = common::builder().clock_offset(offset.clone());
+    let store = builder.connect(&server.url(0)).await.unwrap();
     let answer = Completion::new(StoredResponse::new(200, "", vec![7; 100_000]));
     let done = grant(&store, "done").await;
     assert_eq!(store.complete(&slot("done"), &done, &answer).await.unwrap(), CompleteOutcome::Stored);
     let (held, returned, renewed) =
         (grant(&store, "held").await, grant(&store, "returned").await, grant(&store, "renewed").await);
+    grant(&store, "left").await;
     server.cli(["config", "set", "maxmemory", "1000000"]).unwrap();
 
     let error = store.reserve_or_fetch(&slot("new"), Token::fresh(), &request()).await.unwrap_err();
@@ -53,6 +60,16 @@ async fn when_memory_is_full_a_reserve_fails_and_a_completion_is_kept() {
     let told = store.renew(&slot("renewed"), &renewed, &Renewal::extend(2 * HOUR).unwrap()).await.unwrap();
     assert!(matches!(told, RenewOutcome::Renewed(_)), "{told:?}");
     assert!(store.purge(&slot("done"), done.fence).await.unwrap());
+    // What was left is settled, and what has ended is deleted.
+    let Some(Entry::Pending(left)) = store.lookup(&slot("left")).await.unwrap() else {
+        panic!("it is there")
+    };
+    offset.advance(HOUR + Duration::from_secs(60));
+    let seen = Seen { fence: left.fence, lease_expires_at: left.lease_expires_at };
+    let told = store.resolve(&slot("left"), seen, &Resolution::Complete(answer.clone())).await.unwrap();
+    assert_eq!(told, ResolveOutcome::Resolved);
+    offset.advance(3 * HOUR);
+    assert_eq!(store.garbage_collect(NonZeroU32::MAX).await.unwrap(), 4);
 
     server.cli(["config", "set", "maxmemory", "0"]).unwrap();
     assert!(store.lookup(&slot("new")).await.unwrap().is_none(), "nothing of it was applied");
