@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test: its failure is a panic")]
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -105,6 +108,44 @@ async fn flushes_that_wait_for_a_rewrite() {
 }
 
 /// A master and a replica to whose settings nobody could object.
+/// Passes on what a server and its clients say, but for its major version, which is 6 to them.
+fn of_an_older_version(server: &Server) -> SocketAddr {
+    const WORD: &[u8] = b"redis_version:";
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, socket) = (listener.local_addr().unwrap(), server.socket());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), UnixStream::connect(&socket).unwrap());
+            let (mut asks, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asks, &mut asked));
+            std::thread::spawn(move || {
+                let (mut bytes, mut matched) = ([0; 4_096], 0);
+                while let Ok(count @ 1..) = server.read(&mut bytes) {
+                    for byte in &mut bytes[..count] {
+                        if matched == WORD.len() {
+                            *byte = b'6';
+                        }
+                        matched = if WORD.get(matched) == Some(byte) { matched + 1 } else { 0 };
+                    }
+                    if client.write_all(&bytes[..count]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_version_that_is_too_old() {
+    let server = safe();
+    let mut all = findings(&server.url_by(of_an_older_version(&server), 0)).await;
+    let finding = all.remove("redis.version").unwrap();
+    assert!(finding.severity == Severity::Danger && finding.message.contains("version 6."), "{finding:?}");
+    assert_eq!(all.into_keys().collect::<Vec<_>>(), ALWAYS);
+}
+
 fn pair() -> [Server; 2] {
     let builder = || {
         let builder = Server::builder().tcp().setting("maxmemory", "100mb");
