@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use oncekey_conformance::history::Tolerance;
 use oncekey_redis::state::{Answer, Operation};
-use oncekey_redis::{ClockOffset, Principal, RedisStore, RedisStoreBuilder, Slot, StoreError};
+use oncekey_redis::{
+    ClockOffset, IdempotencyStore, Principal, RedisStore, RedisStoreBuilder, Slot, StoreError,
+};
 use oncekey_storm::crowd::{Acknowledged, Crowd};
 use oncekey_storm::deed::{Deed, Stage};
 use oncekey_storm::ledger::{Client, Ledger, Tries};
@@ -103,6 +105,15 @@ impl Stage for Bench {
 
     fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+}
+
+/// Asks until there is an answer: whose deadline is short may need more than one call for its connection.
+pub async fn is_answered(store: &RedisStore, slot: &Slot) {
+    let mut failed = 0;
+    while let Err(error) = store.lookup(slot).await {
+        failed += 1;
+        assert!(failed < 1_000, "{error}");
     }
 }
 

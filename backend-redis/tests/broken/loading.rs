@@ -8,7 +8,7 @@ use oncekey_storm::deed::{Stage as _, fingerprint, granted, reserve};
 use oncekey_testbed::redis::Server;
 use oncekey_testbed::wait_until;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, is_answered};
 
 /// How long it may take until something is so.
 const SOON: Duration = Duration::from_secs(20);
@@ -61,7 +61,7 @@ async fn a_server_that_loads_its_data_is_waited_for() {
     let slot = bench.slot();
     granted(&bench.clean(&slot, &reserve(Token::fresh())).await);
     for store in [&store, &hasty] {
-        while store.lookup(&slot).await.is_err() {}
+        is_answered(store, &slot).await;
     }
     begin(&server, "filler");
     let error = hasty.lookup(&slot).await.unwrap_err();

@@ -51,7 +51,7 @@ impl Out {
                     Err(error) if error.to_string().contains("BUSY") => Ok(()),
                     said => Err(format!("{said:?}")),
                 };
-                wait_until("the server to say that it is busy", Duration::from_secs(10), busy).unwrap();
+                wait_until("the server to say that it is busy", Duration::from_secs(60), busy).unwrap();
             }
         }
     }
@@ -79,7 +79,7 @@ fn becomes(server: &Server, state: &str) {
         let info = server.cli(["cluster", "info"]).map_err(|error| error.to_string())?;
         if info.contains(state) { Ok(()) } else { Err(info) }
     };
-    wait_until("the cluster's state to change", Duration::from_secs(10), says).unwrap();
+    wait_until("the cluster's state to change", Duration::from_secs(60), says).unwrap();
 }
 
 fn key(slot: &Slot) -> String {
