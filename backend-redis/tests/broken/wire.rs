@@ -1,5 +1,6 @@
 //! Connections that are cut: behind every byte of every call, in both directions.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oncekey_redis::{Effect, Token};
@@ -64,6 +65,64 @@ async fn heals_at(bench: &Bench, deed: Deed, direction: Direction, n: u64) {
     // Whoever comes next finds one of these, and no ghost.
     bench.clean(&slot, &reserve(Token::fresh())).await;
     bench.settle(&what);
+}
+
+/// One of each kind of call at a time, on one connection; all bytes of that: `ONCEKEY_ROUNDS=10000`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_calls_whose_connection_is_cut_at_any_byte_are_each_made_again_and_answered() {
+    let (mut random, places, bench) = (random(), rounds(24), Arc::new(Bench::open()));
+    let mut most = [0; 2];
+    for _ in 0..2 {
+        bench.measure(Deed::Lookup).await;
+        let before = seen(&bench);
+        all_at_once(&bench, || {}, "nothing is cut").await;
+        let after = seen(&bench);
+        most = [after.0 - before.0, after.1 - before.1];
+    }
+    for (direction, bytes) in [ToServer, ToClient].into_iter().zip(most) {
+        let mut at: Vec<u64> = (0..=bytes).collect();
+        if places < bytes {
+            random.shuffle(&mut at);
+            at.truncate(usize::try_from(places).unwrap());
+        }
+        for n in at {
+            let what = format!("all calls, cut {direction:?} at byte {n}");
+            // A connection that is up.
+            bench.measure(Deed::Lookup).await;
+            let cuts = bench.proxy.cuts();
+            all_at_once(&bench, || bench.proxy.cut_after(direction, n, ending(n)), &what).await;
+            // A number has a digit more or less than when it was measured.
+            bench.measure(Deed::Fresh).await;
+            assert_eq!(bench.proxy.cuts(), cuts + 1, "{what}: it wasn't cut");
+        }
+    }
+    println!("{} cuts", bench.proxy.cuts());
+}
+
+/// Makes a call of each kind, each on a slot of its own, once they are all staged and this is done.
+async fn all_at_once(bench: &Arc<Bench>, then: impl FnOnce(), what: &str) {
+    let mut staged = Vec::new();
+    for deed in Deed::ALL {
+        let slot = bench.slot();
+        let operation = deed.stage(&**bench, &slot).await.operation;
+        staged.push((deed, slot, operation));
+    }
+    then();
+    let mut calls = JoinSet::new();
+    for (deed, slot, operation) in staged {
+        let bench = Arc::clone(bench);
+        calls.spawn(async move { (deed, bench.over(&slot, &operation).await, slot, operation) });
+    }
+    while let Some(called) = calls.join_next().await {
+        let (deed, told, slot, operation) = called.unwrap();
+        let first = told.unwrap_or_else(|error| panic!("{what}: {deed:?}: {error}"));
+        deed.right(&first);
+        let again = bench.clean(&slot, &operation).await;
+        deed.right(&again);
+        assert_eq!(fence(&first), fence(&again), "{what}: {deed:?}: one grant");
+        bench.clean(&slot, &reserve(Token::fresh())).await;
+    }
+    bench.settle(what);
 }
 
 /// How long a call is tried whose every connection is cut: some three times.
