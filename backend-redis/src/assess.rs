@@ -32,12 +32,13 @@ pub(crate) async fn findings(store: &RedisStore) -> Result<Vec<Finding>, StoreEr
     for node in &nodes {
         let server = Server::read(inner, &link, node).await;
         server.judge(&mut found);
-        for replica in server.replicas(inner, &link).await {
+        for replica in server.replicas(&link).await {
             replica.judge(&mut found);
         }
     }
     if link.is_cluster() {
-        found.push(cluster(&link, &call).await);
+        // Whoever was out has used up the time of the call so far.
+        found.push(cluster(&link, &Call::reading("assess", inner.deadline())).await);
     }
     found.push(Finding::new(
         "redis.failover",
@@ -53,6 +54,15 @@ impl Server {
         let who = &self.name;
         let mut say = |id, severity, message: String| found.push(Finding::new(id, severity, message));
         let mut unread = Vec::new();
+        if self.is_out {
+            return say(
+                "redis.out",
+                Severity::Danger,
+                format!(
+                    "{who} has a part of the slots and does not answer: calls for these fail until it, or a replica of it, does"
+                ),
+            );
+        }
 
         match self.setting("maxmemory-policy").as_deref() {
             Some("noeviction") => {}
@@ -232,16 +242,19 @@ async fn cluster(link: &Link, call: &Call) -> Finding {
     let mut cmd = Cmd::new();
     cmd.arg("CLUSTER").arg("INFO");
     let said = Inner::again(call, |until| link.send(&cmd, until)).await.ok().and_then(|said| text(&said));
-    match said.as_deref().map(|info| (field(info, "cluster_state"), field(info, "cluster_slots_assigned"))) {
-        Some((Some(state), Some(assigned))) if state == "ok" && assigned == "16384" => Finding::new(
+    // Those that are assigned to a server which is out are not well.
+    match said.as_deref().map(|info| (field(info, "cluster_state"), field(info, "cluster_slots_ok"))) {
+        Some((Some(state), Some(well))) if state == "ok" && well == "16384" => Finding::new(
             "redis.cluster",
             Severity::Info,
             "the cluster is well, and all of its slots have a server",
         ),
-        Some((Some(state), Some(assigned))) => Finding::new(
+        Some((Some(state), Some(well))) => Finding::new(
             "redis.cluster",
             Severity::Danger,
-            format!("the cluster's state is {state}, and {assigned} of its 16384 slots have a server"),
+            format!(
+                "the cluster's state is {state}, and {well} of its 16384 slots have a server that is there"
+            ),
         ),
         _ => Finding::new("redis.cluster", Severity::Warning, "the cluster did not say how it is"),
     }

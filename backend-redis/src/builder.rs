@@ -118,7 +118,8 @@ impl RedisStoreBuilder {
     ///
     /// A server that waits does nothing else for the connection that asked. So these writes go by connections of their
     /// own, which are made as they are needed: 32 at most, and in a cluster 8 to each server. More writes at once wait for
-    /// their turn. What only reads isn't held up.
+    /// their turn. A reserve waits whatever it is answered, and so does a call that finds all done already; `lookup`, `scan`
+    /// and `stats` don't.
     pub fn wait_for_replicas(mut self, replicas: u32, within: Duration) -> Self {
         self.wait = Some(Wait { local: false, replicas, on_disk: false, within });
         self

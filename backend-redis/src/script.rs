@@ -79,18 +79,23 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::of(|_, 
 pub(crate) static WAITED_FOR: LazyLock<Scripts> =
     LazyLock::new(|| Scripts::of(|name, own| waited_for(name, own.to_owned())));
 
-/// What WAIT waits for is what its connection wrote last, on later servers than Redis 7.0. A repeat finds its record
-/// there and writes nothing, though perhaps nobody else has that: so it adds nothing to it, which is a write.
+/// Of a key that is there, without changing it; and of one that isn't.
+const OF_WHAT_IS_THERE: &str = "redis.call('APPEND', KEYS[1], '')";
+const OF_NOTHING: &str = "redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1])";
+
+/// What WAIT waits for is what its connection wrote last, on later servers than Redis 7.0. A repeat finds all as it is to
+/// be and writes nothing, though perhaps nobody else has that: so such a script begins with a write that changes nothing.
 pub(crate) fn waited_for(name: &str, text: String) -> String {
-    // These tell of a record.
-    if !["reserve.lua", "complete.lua", "renew.lua", "release.lua", "resolve.lua"].contains(&name) {
-        return text;
-    }
+    let of_nothing = match name {
+        "complete.lua" | "renew.lua" | "release.lua" | "resolve.lua" | "purge.lua" => OF_NOTHING,
+        // It writes itself, then.
+        "reserve.lua" => "",
+        // They find out, and delete what has expired.
+        _ => return text,
+    };
     // The first line is for the server, and stays the first.
     let (flags, body) = text.split_once('\n').unwrap_or(("", &text));
     format!(
-        "{flags}\nlocal function decide()\n{body}\nend\nlocal said = decide()\n\
-         if redis.call('GETRANGE', KEYS[1], 0, 0) ~= '' then redis.call('APPEND', KEYS[1], '') end\n\
-         return said\n"
+        "{flags}\nif redis.call('GETRANGE', KEYS[1], 0, 0) ~= '' then {OF_WHAT_IS_THERE} else {of_nothing} end\n{body}"
     )
 }

@@ -199,6 +199,8 @@ impl RedisStore {
                 read_reserve(said, token, request)
             }
             Err(Ended::Failed(error)) => Err(error),
+            // Nobody could say whether others have it.
+            Err(Ended::Full(error)) if inner.settings.wait.is_some() => Err(error),
             // What is there already is told all the same.
             Err(Ended::Full(error)) => {
                 let found = Box::pin(self.look(RESERVE, slot, call.deadline)).await?;

@@ -261,3 +261,36 @@ async fn a_cluster_with_a_hole() {
     let all = findings(&cluster.url()).await;
     assert_eq!(all["redis.cluster"].severity, Severity::Danger, "{all:?}");
 }
+
+/// Of a master that is out nothing is known but that; what the cluster's other servers say stays to be said.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_master_is_out() {
+    for full_coverage in ["yes", "no"] {
+        let cluster = Cluster::start().unwrap();
+        for server in cluster.servers() {
+            server.cli(["config", "set", "cluster-require-full-coverage", full_coverage]).unwrap();
+        }
+        let out = cluster.masters()[0];
+        let id = out.cli(["cluster", "myid"]).unwrap();
+        let follows = |server: &&Server| {
+            server
+                .cli(["cluster", "nodes"])
+                .unwrap()
+                .lines()
+                .any(|l| l.contains("myself") && l.contains(&format!("slave {id}")))
+        };
+        let replica = cluster.servers().iter().find(follows).unwrap();
+        let port = format!(":{}", out.tcp_address().unwrap().port());
+        replica.kill().unwrap();
+        out.kill().unwrap();
+        let builder = RedisStore::builder().call_deadline(Duration::from_secs(5));
+        let found = builder.connect_lazy(&cluster.url()).unwrap().assess().await.unwrap();
+        let of = |id: &str| found.iter().filter(|finding| finding.id == id).collect::<Vec<_>>();
+        let [gone] = of("redis.out")[..] else { panic!("{found:?}") };
+        assert!(gone.severity == Severity::Danger && gone.message.contains(&port), "{gone:?}");
+        let [state] = of("redis.cluster")[..] else { panic!("{found:?}") };
+        assert!(state.severity == Severity::Danger, "{state:?}");
+        assert_eq!(of("redis.failover").len(), 1);
+        assert!(of("redis.unread").is_empty(), "{found:?}");
+    }
+}

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use oncekey_redis::{
-    CompleteOutcome, Completion, ErrorKind, Fingerprint, Grant, IdempotencyAdmin, IdempotencyStore,
-    Principal, RedisStore, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome, ReserveRequest,
-    ScanRequest, Slot, StoredResponse, Terms, Token,
+    CompleteOutcome, Completion, Effect, Entry, ErrorKind, Fingerprint, Grant, IdempotencyAdmin,
+    IdempotencyStore, Principal, RedisStore, ReleaseOutcome, RenewOutcome, Renewal, ReservationOutcome,
+    ReserveRequest, ScanRequest, Slot, StoredResponse, Terms, Token,
 };
 use oncekey_testbed::redis::{Cluster, Server, Watched};
 use oncekey_testbed::wait_until;
@@ -149,6 +149,32 @@ async fn in_a_cluster_and_for_writes_that_wait_it_needs_a_few_more() {
     for server in cluster.servers() {
         assert_eq!(refused(server), [""; 0]);
     }
+}
+
+/// Who may not do what a script begins with is refused before it wrote anything, and is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_may_not_wait_says_whether_it_was_made() {
+    let (server, quick) = (Server::start().unwrap(), Duration::from_millis(1));
+    let waits = documented("to wait for replicas: ");
+    let each = [
+        ("+append", ErrorKind::Other, Effect::NotApplied),
+        ("+wait", ErrorKind::Unsupported, Effect::Unknown),
+    ];
+    for (right, kind, effect) in each {
+        let rights: Vec<_> =
+            documented("ACL SETUSER app ").into_iter().chain(waits.clone()).filter(|r| r != right).collect();
+        allow(&server, &rights);
+        let held = grant(&RedisStore::connect(&server.url(0)).await.unwrap(), right).await;
+        let store =
+            RedisStore::builder().wait_for_replicas(1, quick).connect(&as_app(&server)).await.unwrap();
+        let done = Completion::new(StoredResponse::new(200, "", "a"));
+        let error = store.complete(&slot(right), &held, &done).await.unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (kind, effect), "{right}: {error}");
+        let found = store.lookup(&slot(right)).await.unwrap();
+        assert_eq!(matches!(found, Some(Entry::Completed(_))), effect == Effect::Unknown, "{found:?}");
+        assert_eq!(refused(&server), [&right[1..]]);
+    }
+    assert_eq!(waits, ["+wait", "+append"], "each was left out once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

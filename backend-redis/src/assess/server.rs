@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use oncekey_core::ErrorKind;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Value};
 use tokio::time::{Instant, timeout_at};
@@ -30,30 +31,43 @@ pub(super) struct Server {
     pub(super) name: String,
     /// Whether it was found at its master.
     pub(super) is_beside: bool,
+    /// Whether calls go there, and none is answered.
+    pub(super) is_out: bool,
     pub(super) info: Option<String>,
     pub(super) settings: Vec<(&'static str, Option<String>)>,
 }
 
 /// Who is asked.
 enum Asked<'a> {
-    /// One of the servers that calls go to.
-    Node(&'a Link, &'a Node),
+    /// One of the servers that calls go to, until then.
+    Node(&'a Link, &'a Node, Instant),
     /// A replica of one.
     Beside(MultiplexedConnection),
 }
 
+/// Nobody answered in time.
+struct Out;
+
 impl Asked<'_> {
-    async fn say(&self, inner: &Inner, words: &[&str]) -> Option<Value> {
+    /// Nothing, where it wouldn't say.
+    async fn say(&self, words: &[&str]) -> Result<Option<Value>, Out> {
         let mut cmd = Cmd::new();
         cmd.arg(words);
         match self {
-            Self::Node(link, node) => {
-                let call = Call::reading("assess", inner.deadline());
-                Inner::again(&call, |until| link.send_to(node, &cmd, until)).await.ok()
+            Self::Node(link, node, deadline) => {
+                let call = Call::reading("assess", *deadline);
+                match Inner::again(&call, |until| link.send_to(node, &cmd, until)).await {
+                    Ok(said) => Ok(Some(said)),
+                    Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+                        Err(Out)
+                    }
+                    Err(_) => Ok(None),
+                }
             }
             Self::Beside(connection) => {
                 let mut connection = connection.clone();
-                timeout_at(Instant::now() + BESIDE, connection.send_packed_command(&cmd)).await.ok()?.ok()
+                let said = timeout_at(Instant::now() + BESIDE, connection.send_packed_command(&cmd)).await;
+                Ok(said.ok().and_then(Result::ok))
             }
         }
     }
@@ -65,27 +79,30 @@ impl Server {
             Node::Only => "the server".to_owned(),
             Node::At { host, port } => format!("{host}:{port}"),
         };
-        Self { name, ..Self::default() }.asked(inner, &Asked::Node(link, node)).await
+        Self { name, ..Self::default() }.asked(&Asked::Node(link, node, inner.deadline())).await
     }
 
     /// Of those that follow it, each where it says that they are; nothing of one that can't be reached from here.
-    pub(super) async fn replicas(&self, inner: &Inner, link: &Link) -> Vec<Self> {
+    pub(super) async fn replicas(&self, link: &Link) -> Vec<Self> {
         let mut replicas = Vec::new();
         for (host, port) in self.followers() {
             let replica =
                 Self { name: format!("the replica {host}:{port}"), is_beside: true, ..Self::default() };
             replicas.push(match link.beside(&host, port, Instant::now() + BESIDE).await {
-                Ok(connection) => replica.asked(inner, &Asked::Beside(connection)).await,
+                Ok(connection) => replica.asked(&Asked::Beside(connection)).await,
                 Err(_) => replica,
             });
         }
         replicas
     }
 
-    async fn asked(mut self, inner: &Inner, asked: &Asked<'_>) -> Self {
-        self.info = asked.say(inner, &["INFO"]).await.and_then(|said| text(&said));
-        for name in SETTINGS {
-            let said = asked.say(inner, &["CONFIG", "GET", name]).await;
+    async fn asked(mut self, asked: &Asked<'_>) -> Self {
+        match asked.say(&["INFO"]).await {
+            Ok(said) => self.info = said.and_then(|said| text(&said)),
+            Err(Out) => self.is_out = true,
+        }
+        for name in SETTINGS.into_iter().filter(|_| !self.is_out) {
+            let said = asked.say(&["CONFIG", "GET", name]).await.unwrap_or_default();
             self.settings.push((name, said.as_ref().and_then(setting)));
         }
         self

@@ -242,8 +242,12 @@ async fn a_call_that_finds_all_as_it_is_to_be_writes_that_nothing_was_added() {
     assert_eq!(said, ResolveOutcome::AlreadyDone);
     wrote("resolve");
     assert_eq!(slots.map(dump), before, "and all is as it was");
-    let said = store.complete(&slot("nobody's"), &own, &done()).await.unwrap();
+    let nobodys = slot("nobody's");
+    let said = store.complete(&nobodys, &own, &done()).await.unwrap();
     assert!(matches!(said, CompleteOutcome::Lost(_)), "{said:?}");
+    wrote("Lost, of nothing");
+    assert!(!store.purge(&nobodys, own.fence).await.unwrap());
+    wrote("a repeated purge");
     assert_eq!(master.cli(["dbsize"]).unwrap().trim(), "4", "and nothing was made of nothing");
 }
 
