@@ -52,7 +52,7 @@ impl Counted {
 
 impl Lost {
     /// Judges a ledger during which one master failed, and which nothing is added to any more. `failed` is a moment when
-    /// it answered no more.
+    /// it had answered all that it ever would, and its successor nothing.
     ///
     /// # Panics
     ///
@@ -81,6 +81,11 @@ impl Lost {
         self.slots.extend(other.slots);
     }
 
+    /// How many completions were acknowledged, and are there.
+    pub fn kept(&self) -> u64 {
+        self.acknowledged.stored - self.lost.stored
+    }
+
     /// Those of which something was lost.
     pub fn slots(&self) -> &BTreeSet<Slot> {
         &self.slots
@@ -107,26 +112,27 @@ impl fmt::Display for Lost {
 /// The answers that were lost, as few as can be; or why no loss explains what was heard.
 fn judged(calls: &[Call], failed: Moment) -> Result<Vec<usize>, String> {
     let is_before = |call: &Call| call.called.order < failed.order;
-    // Whatever was on its way then, another may have answered.
+    // By the successor.
     let heard_late = |call: &Call| call.answered.as_ref().is_some_and(|(at, _)| at.order > failed.order);
     let before = calls.iter().filter(|call| is_before(call));
-    let before: Vec<Call> =
-        before.map(|call| if heard_late(call) { unanswered(call) } else { call.clone() }).collect();
+    let before: Vec<Call> = before
+        .filter_map(|call| if heard_late(call) { unanswered(call) } else { Some(call.clone()) })
+        .collect();
     match check(&before, Tolerance::COARSE, BUDGET) {
         Verdict::Legal => {}
         Verdict::Illegal(why) => return Err(format!("before anything failed: {why}")),
         Verdict::Undecided { states } => return Err(format!("no verdict after {states} states")),
     }
     let heard = |index: &usize| calls[*index].answered.as_ref().map(|(at, _)| at.order);
-    let mut candidates: Vec<usize> =
-        (0..calls.len()).filter(|&n| is_before(&calls[n]) && calls[n].answered.is_some()).collect();
-    candidates.sort_by_key(heard);
+    let mut told: Vec<usize> =
+        (0..calls.len()).filter(|&n| calls[n].answered.is_some() && !heard_late(&calls[n])).collect();
+    told.sort_by_key(heard);
     let (mut undecided, mut story) = (None, String::new());
     // What was lost never happened; or, where calls overlapped, one may have been kept that was heard of later.
-    let ways: [fn(&Call) -> Option<Call>; 2] = [|_| None, |call| Some(unanswered(call))];
+    let ways: [Left; 2] = [|_| None, unanswered];
     for way in ways {
-        for kept in (0..=candidates.len()).rev() {
-            let lost = &candidates[kept..];
+        for kept in (0..=told.len()).rev() {
+            let lost = &told[kept..];
             let left =
                 |(n, call): (usize, &Call)| if lost.contains(&n) { way(call) } else { Some(call.clone()) };
             let left: Vec<Call> = calls.iter().enumerate().filter_map(left).collect();
@@ -143,8 +149,11 @@ fn judged(calls: &[Call], failed: Moment) -> Result<Vec<usize>, String> {
     ))
 }
 
-fn unanswered(call: &Call) -> Call {
-    Call { answered: None, ..call.clone() }
+/// What becomes of a call whose answer is lost.
+type Left = fn(&Call) -> Option<Call>;
+
+fn unanswered(call: &Call) -> Option<Call> {
+    Some(Call { answered: None, ..call.clone() })
 }
 
 fn granted(call: &Call) -> Option<(&Grant, Moment)> {
@@ -157,20 +166,20 @@ fn granted(call: &Call) -> Option<(&Grant, Moment)> {
 /// S4, over a loss too: who is granted the slot anew has a higher fence than everybody that was told one before, also
 /// those whose grant is lost. An earlier grant that was kept keeps its own.
 fn new_fences_rise(calls: &[Call], failed: Moment) -> Result<(), String> {
-    let tokens = |call: &Call| match &call.operation {
-        Operation::Reserve { token, .. } if call.called.order < failed.order => Some(*token),
-        _ => None,
+    // By a call that was heard of late, or never, one may have been granted before.
+    let in_doubt = |token: Token| {
+        let asked =
+            |call: &&Call| matches!(&call.operation, Operation::Reserve { token: own, .. } if *own == token);
+        let late = |call: &Call| call.answered.as_ref().is_none_or(|(at, _)| at.order > failed.order);
+        calls.iter().filter(|call| call.called.order < failed.order).filter(asked).any(late)
     };
-    // By a call that nobody heard of in time, one may have been granted before.
-    let earlier: BTreeSet<Token> = calls.iter().filter_map(tokens).collect();
     for call in calls.iter().filter(|call| call.called.order > failed.order) {
-        let Some((grant, _)) = granted(call).filter(|(grant, _)| !earlier.contains(&grant.token)) else {
+        let Some((grant, _)) = granted(call).filter(|(grant, _)| !in_doubt(grant.token)) else { continue };
+        let before = || calls.iter().filter_map(granted).filter(|(_, at)| at.order < call.called.order);
+        if before().any(|(other, _)| (other.token, other.fence) == (grant.token, grant.fence)) {
             continue;
-        };
-        let before = calls.iter().filter_map(granted).filter(|(_, at)| at.order < call.called.order);
-        if let Some((other, _)) =
-            before.into_iter().find(|(other, _)| other.token != grant.token && other.fence >= grant.fence)
-        {
+        }
+        if let Some((other, _)) = before().find(|(other, _)| other.fence >= grant.fence) {
             return Err(format!("{grant:?} is new, and its fence is not above that of {other:?}"));
         }
     }
@@ -262,5 +271,20 @@ mod tests {
             [1, 0],
             "the last of them, up to the one that is untrue"
         );
+    }
+    #[test]
+    fn who_asked_before_and_was_answered_by_the_successor_is_judged() {
+        let mut calls = history(vec![reserved(1, 10), stored(1, 10), reserved(2, 12), reserved(3, 13)]);
+        calls[2].answered.as_mut().unwrap().0 = at(35);
+        // All was lost, and these two hold the slot at once.
+        assert!(judged(&calls, behind(3)).unwrap_err().contains("every answer from before"));
+        calls.truncate(3);
+        assert_eq!(judged(&calls, behind(3)).unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn a_grant_by_a_token_that_was_used_before_is_above_those_that_are_lost_too() {
+        let calls = history(vec![reserved(1, 10), stored(1, 10), reserved(1, 9)]);
+        assert!(judged(&calls, behind(2)).unwrap_err().contains("not above"));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use oncekey_conformance::history::Tolerance;
+use oncekey_conformance::history::{Moment, Tolerance};
 use oncekey_redis::state::{Answer, Operation};
 use oncekey_redis::{
     ClockOffset, IdempotencyStore, Principal, RedisStore, RedisStoreBuilder, Slot, StoreError,
@@ -125,6 +125,20 @@ pub fn answers(crowd: &Crowd, more: u64) {
         n => Err(format!("{n} of {enough}")),
     })
     .unwrap();
+}
+
+/// Returns when a replica is the master; a moment when it was not yet, and the one before it had been gone for long.
+pub fn until_promoted(crowd: &Crowd, replica: &Server) -> Moment {
+    let mut before = None;
+    wait_until("the replica to be promoted", Duration::from_secs(120), || {
+        let now = crowd.ledger.before();
+        if replica.cli(["role"]).map_err(|error| error.to_string())?.starts_with("master") {
+            return before.ok_or_else(|| "it was promoted before anybody looked".to_owned());
+        }
+        before = Some(now);
+        Err("it is a replica".to_owned())
+    })
+    .unwrap()
 }
 
 /// Everything that was acknowledged is there, and all that was heard has an order.

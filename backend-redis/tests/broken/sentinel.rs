@@ -13,7 +13,7 @@ use oncekey_storm::loss::Lost;
 use oncekey_storm::rounds::{random, rounds};
 use oncekey_testbed::redis::Watched;
 
-use crate::bench::answers;
+use crate::bench::{answers, until_promoted};
 use crate::cluster::look_at_all;
 
 /// What it may lose is in docs/guarantees.md; no other answer is wrong.
@@ -29,13 +29,14 @@ async fn after_a_failover_the_store_finds_the_new_master() {
         let moment = tokio::task::block_in_place(|| {
             answers(&crowd, 200);
             let master = watched.master().unwrap();
+            let replica = watched.servers().iter().find(|server| server.pid() != master.pid()).unwrap();
             if round % 2 == 1 {
                 master.forget_replicas().unwrap();
                 answers(&crowd, 50);
             }
             master.kill().unwrap();
-            let moment = crowd.ledger.before();
             crowd.ledger.trouble();
+            let moment = until_promoted(&crowd, replica);
             watched.has_another_master(master).unwrap();
             answers(&crowd, 200);
             master.start_again().unwrap();
@@ -51,6 +52,7 @@ async fn after_a_failover_the_store_finds_the_new_master() {
         lost.settle("failover", &crowd.ledger, moment);
     }
     println!("failovers: {as_it_comes}\nof a master that was cut off from its replica: {cut_off}");
+    assert!(as_it_comes.kept() > 0 && cut_off.kept() > 0, "all was lost");
     assert!(!cut_off.slots().is_empty(), "nothing was lost, so nothing was shown");
 }
 
