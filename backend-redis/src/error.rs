@@ -68,8 +68,8 @@ impl Failure {
             Some(_) => (ErrorKind::Other, Next::Give, format!("the server refuses: {}", text(&error))),
             None if is_of_certificate(&error) => {
                 let message = format!(
-                    "the server's certificate isn't trusted: {}; let the system trust who signed it, or name a file with \
-                     that in SSL_CERT_FILE",
+                    "the server's certificate isn't trusted: {}. If who signed it isn't known here, let the system trust \
+                     them, or name a file with theirs in SSL_CERT_FILE",
                     text(&error)
                 );
                 (ErrorKind::Other, Next::Give, message)

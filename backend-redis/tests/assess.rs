@@ -107,7 +107,6 @@ async fn flushes_that_wait_for_a_rewrite() {
     assert_eq!(finding.severity, Severity::Danger);
 }
 
-/// A master and a replica to whose settings nobody could object.
 /// Passes on what a server and its clients say, but for its major version, which is 6 to them.
 fn of_an_older_version(server: &Server) -> SocketAddr {
     const WORD: &[u8] = b"redis_version:";
@@ -146,6 +145,7 @@ async fn a_version_that_is_too_old() {
     assert_eq!(all.into_keys().collect::<Vec<_>>(), ALWAYS);
 }
 
+/// A master and a replica to whose settings nobody could object.
 fn pair() -> [Server; 2] {
     let builder = || {
         let builder = Server::builder().tcp().setting("maxmemory", "100mb");

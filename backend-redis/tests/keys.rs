@@ -153,6 +153,14 @@ async fn a_key_stays_a_least_time_and_then_as_long_as_its_record() {
     let grant = key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
     key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
     key.goes_after(LINGER);
+    // L2: the doubt about a predecessor stays as long.
+    key.store.purge(&key.slot, grant.fence).await.unwrap();
+    let grant = key.reserve(Policy::TakeOver, Token::fresh(), LEASE).await;
+    key.store.renew(&key.slot, &grant, &Renewal::hand_over()).await.map(drop).unwrap();
+    let grant = key.reserve(Policy::TakeOver, Token::fresh(), 3 * LEASE).await;
+    assert_eq!(grant.attempt, 2);
+    key.store.release(&key.slot, &grant).await.map(drop).unwrap();
+    key.goes_after(3 * LEASE + RETENTION);
 }
 
 /// Whoever finds a Completed record by its key alone rests on it.
@@ -170,6 +178,21 @@ async fn a_key_goes_in_the_millisecond_in_which_its_record_does() {
     let grant = key.reserve(Policy::TakeOver, Token::fresh(), 9 * LEASE).await;
     key.goes_with_its_record().await;
     key.store.complete(&key.slot, &grant, &answer()).await.map(drop).unwrap();
+    key.goes_with_its_record().await;
+
+    // What was released remembers its fence until then, and what was settled by hand is found by its key too.
+    key.store.purge(&key.slot, grant.fence).await.unwrap();
+    let grant = key.reserve(Policy::TakeOver, Token::fresh(), 3 * LEASE).await;
+    let Some(Entry::Pending(held)) = key.store.lookup(&key.slot).await.unwrap() else { panic!() };
+    key.store.release(&key.slot, &grant).await.map(drop).unwrap();
+    let name = key.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
+    let last: u64 = key.server.cli(["pexpiretime", &name]).unwrap().parse().unwrap();
+    assert_eq!(last, (held.expires_at.as_micros() - 1) / 1_000);
+    let grant = key.reserve(Policy::TakeOver, Token::fresh(), 3 * LEASE).await;
+    key.store.renew(&key.slot, &grant, &Renewal::hand_over()).await.map(drop).unwrap();
+    let Some(Entry::Pending(left)) = key.store.lookup(&key.slot).await.unwrap() else { panic!() };
+    let settled = Resolution::Complete(answer().keep_for(2 * RETENTION).unwrap());
+    key.store.resolve(&key.slot, left.seen(), &settled).await.map(drop).unwrap();
     key.goes_with_its_record().await;
 
     // One that was to stay longer, by who granted it: completed by another store, it goes with its record too.

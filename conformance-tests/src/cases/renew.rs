@@ -125,14 +125,17 @@ async fn a_higher_checkpoint_replaces_the_stored_one(s: Stage) -> Told {
 }
 
 async fn an_older_checkpoint_changes_nothing(s: Stage) -> Told {
-    let (desk, who) = (s.slot()?, s.caller());
-    let grant = desk.reserve(&who).await?.granted()?;
-    let saved = checkpoint(5, "page 5")?;
-    desk.renew(&grant, who.renewal()?.with_checkpoint(saved.clone())).await?.renewed()?;
-    for (sequence, text) in [(1, "page 1, delayed"), (4, "page 4, delayed"), (5, "page 5, otherwise")] {
-        let late = who.renewal()?.with_checkpoint(checkpoint(sequence, text)?);
-        same("sequence", desk.renew(&grant, late).await?.renewed()?.sequence, 5)?;
-        same("the stored one", desk.lookup().await?.pending()?.checkpoint, Some(saved.clone()))?;
+    const LARGE: u64 = 1 << 32;
+    for (stored, lates) in [(5, [1, 4, 5]), (LARGE, [5, LARGE - 1, LARGE])] {
+        let (desk, who) = (s.slot()?, s.caller());
+        let grant = desk.reserve(&who).await?.granted()?;
+        let saved = checkpoint(stored, "the last page")?;
+        desk.renew(&grant, who.renewal()?.with_checkpoint(saved.clone())).await?.renewed()?;
+        for sequence in lates {
+            let late = who.renewal()?.with_checkpoint(checkpoint(sequence, "delayed, or otherwise")?);
+            same("sequence", desk.renew(&grant, late).await?.renewed()?.sequence, stored)?;
+            same("the stored one", desk.lookup().await?.pending()?.checkpoint, Some(saved.clone()))?;
+        }
     }
     Ok(())
 }

@@ -154,4 +154,11 @@ pub(super) const GUARDS: &[Guard] = &[
     guard(RESOLVE, " or #value < 107", ""),
     guard(COLLECT, "#head < 50 or ", ""),
     guard(COLLECT, " or head:byte(1) ~= 1", ""),
+    guard(RESERVE, "if state ~= 'P' then", "if false then"),
+    guard(COMPLETE, "new, 'KEEPTTL')", "new)"),
+    guard(RENEW, "lapsed, 'KEEPTTL')", "lapsed)"),
+    guard(RENEW, "(new_high == old_high and new_low > old_low)", "new_low > old_low"),
+    guard(RELEASE, "value:sub(27), 'KEEPTTL')", "value:sub(27))"),
+    guard(RELEASE, "(stays - 1) / 1000", "(stays + 999) / 1000"),
+    guard(RESOLVE, "(stays - offset - 1) / 1000", "(stays - offset + 999) / 1000"),
 ];
