@@ -54,6 +54,12 @@ async fn when_memory_is_full_a_reserve_fails_and_a_completion_is_kept() {
     let told = store.reserve_or_fetch(&slot("held"), Token::fresh(), &request()).await.unwrap();
     assert!(matches!(told, ReservationOutcome::InFlight(_)), "{told:?}");
     assert!(matches!(store.lookup(&slot("held")).await, Ok(Some(Entry::Pending(_)))));
+    // But not to who asks that others have it: that can't be found out without a write.
+    let waits = common::builder().wait_for_replicas(1, Duration::from_millis(1));
+    let waits = waits.connect(&server.url(0)).await.unwrap();
+    let error = waits.reserve_or_fetch(&slot("done"), Token::fresh(), &request()).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied), "{error}");
+    assert!(error.to_string().contains("memory is full"), "{error}");
     // What was begun is ended.
     assert_eq!(store.complete(&slot("held"), &held, &answer).await.unwrap(), CompleteOutcome::Stored);
     assert_eq!(store.release(&slot("returned"), &returned).await.unwrap(), ReleaseOutcome::Released);
