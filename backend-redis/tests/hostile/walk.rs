@@ -116,12 +116,6 @@ async fn while_slots_move_in_a_cluster_every_key_is_read_or_it_is_said_that_one_
                     assert_eq!(live(&stats), keys);
                     read += 1;
                 }
-                // On a busy machine a look may be sent on and on until its deadline: seen on Valkey, whose slots change hands
-                // more slowly.
-                Err(late) if late.kind() == ErrorKind::Timeout => {
-                    fails("stats", Err::<(), _>(late), ErrorKind::Timeout, &["in time"]);
-                    told += 1;
-                }
                 moving => {
                     fails("stats", moving, ErrorKind::Unavailable, MOVING);
                     told += 1;
