@@ -59,7 +59,7 @@ impl Server {
                 "redis.out",
                 Severity::Danger,
                 format!(
-                    "{who} has a part of the slots and does not answer: calls for these fail until it, or a replica of it, does"
+                    "{who} does not answer: calls for what it has fail until it does, or a replica in its place"
                 ),
             );
         }

@@ -72,7 +72,7 @@ impl Scripts {
     }
 }
 
-/// As they are; a store that has others is a test.
+/// As they are.
 pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::of(|_, own| own.to_owned()));
 
 /// For a store whose writes wait for others.
