@@ -21,6 +21,16 @@ struct Guard {
     to: &'static str,
 }
 
+impl Guard {
+    /// Its file, in the project or a copy.
+    fn path(&self, root: &Path) -> PathBuf {
+        match self.file {
+            whole if whole.contains('/') => root.join(whole),
+            statement => root.join(SQL).join(statement),
+        }
+    }
+}
+
 const fn guard(file: &'static str, from: &'static str, to: &'static str) -> Guard {
     Guard { file, from, to }
 }
@@ -267,10 +277,7 @@ pub(crate) fn run(mut args: lexopt::Parser) -> Result<bool, String> {
 }
 
 fn without(copy: &Path, guard: &Guard) -> Result<Vec<String>, String> {
-    let path = match guard.file {
-        whole if whole.contains('/') => copy.join(whole),
-        statement => copy.join(SQL).join(statement),
-    };
+    let path = guard.path(copy);
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     if !text.contains(guard.from) {
         return Err(format!(
@@ -413,10 +420,7 @@ mod tests {
     #[test]
     fn each_guard_stands_where_it_is_said_to() {
         for guard in STATEMENTS.iter().chain(MACHINE).chain(postgres::GUARDS).chain(redis::GUARDS) {
-            let path = match guard.file {
-                whole if whole.contains('/') => tools::root().join(whole),
-                statement => tools::root().join(SQL).join(statement),
-            };
+            let path = guard.path(&tools::root());
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.contains(guard.from), "{} has no {:?}", guard.file, guard.from);
         }
