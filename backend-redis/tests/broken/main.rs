@@ -13,6 +13,8 @@
 
 mod bench;
 mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
 mod copies;
 mod killed;
 mod loading;

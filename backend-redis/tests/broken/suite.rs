@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use oncekey_conformance::history::Tolerance;
-use oncekey_conformance::{
-    BoxError, Capabilities, Capability, Faults as _, Harness, Namespace, ShiftTime, TimeControl,
-};
-use oncekey_redis::{ClockOffset, RedisStoreBuilder, async_trait};
+use oncekey_conformance::{BoxError, Capabilities, Capability, Faults as _, Harness, Namespace, TimeControl};
+use oncekey_redis::{RedisStoreBuilder, async_trait};
 use oncekey_storm::crowd::{Crowd, Member};
 use oncekey_storm::deed::LEASE;
 use oncekey_storm::ledger::Ledger;
@@ -21,23 +19,12 @@ use oncekey_testbed::proxy::Direction::{ToClient, ToServer};
 use oncekey_testbed::proxy::Proxy;
 
 use crate::bench::{answers, prefix, server};
+use crate::common::suite::Clock;
 
 /// Stores behind a proxy. Each byte comes a little late; none is lost unless the case says so.
 #[derive(Debug)]
 struct OverAWire {
     impatient: bool,
-}
-
-struct Clock(ClockOffset);
-
-impl ShiftTime for Clock {
-    fn advance(&self, by: Duration) {
-        self.0.advance(by);
-    }
-    fn rewind(&self, by: Duration) -> bool {
-        self.0.rewind(by);
-        true
-    }
 }
 
 /// Calls give up before a long silence ends.

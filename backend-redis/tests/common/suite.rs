@@ -21,7 +21,8 @@ impl Prefixes {
     }
 }
 
-struct Clock(ClockOffset);
+/// A store's clock, for the suite to move.
+pub struct Clock(pub ClockOffset);
 
 impl ShiftTime for Clock {
     fn advance(&self, by: Duration) {
