@@ -7,7 +7,7 @@ use std::time::Duration;
 use oncekey_core::{InvalidInput, Limits, StoreError};
 
 use crate::address::Address;
-use crate::link::Link;
+use crate::link::{Link, Terms};
 use crate::script::Scripts;
 use crate::store::{RedisStore, Settings};
 
@@ -117,9 +117,9 @@ impl RedisStoreBuilder {
     /// what a failover can lose, and can't close it: the replica that is promoted may be another.
     ///
     /// A server that waits does nothing else for the connection that asked. So these writes go by connections of their
-    /// own, which are made as they are needed: 32 at most, and in a cluster 8 to each server. More writes at once wait for
-    /// their turn. A reserve waits whatever it is answered, and so does a call that finds all done already; `lookup`, `scan`
-    /// and `stats` don't.
+    /// own, which are made as they are needed: 32 at most to a server. More writes at once wait for their turn. A
+    /// reserve waits whatever it is answered, and so does a call that finds all done already; `lookup`, `scan` and `stats`
+    /// don't.
     pub fn wait_for_replicas(mut self, replicas: u32, within: Duration) -> Self {
         self.wait = Some(Wait { local: false, replicas, on_disk: false, within });
         self
@@ -195,9 +195,10 @@ impl RedisStoreBuilder {
     /// [`InvalidInput`](oncekey_core::ErrorKind::InvalidInput) for a URL or a setting that can't be meant.
     pub fn connect_lazy(self, url: &str) -> Result<RedisStore, StoreError> {
         let address = self.check().and_then(|()| Address::parse(url)).map_err(|e| e.in_operation(NAME))?;
-        let link =
-            Link::new(address, self.wait.as_ref().map(|wait| wait.within), self.may_evict, self.connections)
-                .map_err(|failure| failure.into_error(NAME, oncekey_core::Effect::NotApplied))?;
+        let within = self.wait.as_ref().map(|wait| wait.within).unwrap_or_default();
+        let terms = Terms { within, may_evict: self.may_evict, count: self.connections, ..Terms::default() };
+        let link = Link::new(address, terms)
+            .map_err(|failure| failure.into_error(NAME, oncekey_core::Effect::NotApplied))?;
         let settings = Settings {
             prefix: self.prefix,
             limits: self.limits,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use oncekey_core::{Effect, ErrorKind, StoreError};
 use redis::RedisError;
 
+use crate::topology::{At, HashSlot};
+
 /// A failed try of a command.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
@@ -30,6 +32,13 @@ pub(crate) enum Next {
     Full,
     /// It won't pass.
     Give,
+}
+
+/// To another server: this one has the slot no more, or not all of it.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) enum SentOn {
+    Moved(HashSlot, At),
+    Asked(At),
 }
 
 impl Failure {
@@ -202,17 +211,30 @@ impl Failure {
         if broken { failure.broken() } else { failure }
     }
 
-    /// The same of a driver that tries again by itself, and says what the last of its tries met: one before may have
-    /// had its effect.
-    pub(crate) fn of_several(error: RedisError) -> Self {
-        if matches!(error.code(), Some("MOVED" | "ASK")) {
-            let message =
-                format!("the cluster's slots move, and this one was not found yet: {}", text(&error));
-            return Self::new(ErrorKind::Unavailable, Effect::Unknown, Next::Retry, message).because(error);
+    /// Where a cluster's server, which was asked at `host`, sent this on to.
+    pub(crate) fn sent_on(&self, host: &str) -> Option<SentOn> {
+        let error = self.source.as_ref()?;
+        let (slot, at) = error.detail()?.split_once(' ')?;
+        let (its, port) = at.split_once(' ').map_or(at, |(at, _)| at).rsplit_once(':')?;
+        // It may leave that out where it is the same.
+        let at = (if its.is_empty() { host } else { its }.to_owned(), port.parse().ok()?);
+        match error.code()? {
+            "MOVED" => Some(SentOn::Moved(HashSlot::new(slot.parse().ok()?)?, at)),
+            "ASK" => Some(SentOn::Asked(at)),
+            _ => None,
         }
-        let mut failure = Self::of(error);
-        failure.effect = Effect::Unknown;
-        failure
+    }
+
+    /// It was sent on, again and again.
+    pub(crate) fn not_found_yet(self) -> Self {
+        match self.source {
+            Some(error) if matches!(error.code(), Some("MOVED" | "ASK")) => {
+                let message =
+                    format!("the cluster's slots move, and this one was not found yet: {}", text(&error));
+                Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Retry, message).because(error)
+            }
+            source => Self { source, ..self },
+        }
     }
 
     /// What was asked changes nothing.
@@ -310,19 +332,33 @@ mod tests {
         assert!(failure.broken);
     }
 
-    /// S7: the driver tells of the last of its tries.
     #[test]
-    fn in_a_cluster_an_inner_try_may_have_had_its_effect() {
-        for (line, kind, next) in [
-            ("NOSCRIPT No matching script", ErrorKind::Unavailable, Next::InFull),
-            ("CLUSTERDOWN The cluster is down", ErrorKind::Unavailable, Next::Retry),
-            ("MOVED 1 h:1", ErrorKind::Unavailable, Next::Retry),
-            ("ASK 1 h:1", ErrorKind::Unavailable, Next::Retry),
+    fn whoever_is_sent_on_knows_where_to() {
+        let to = |host: &str| (host.to_owned(), 7000);
+        for (line, sent) in [
+            ("MOVED 7 h:7000", Some(SentOn::Moved(HashSlot::new(7).unwrap(), to("h")))),
+            ("MOVED 7 :7000", Some(SentOn::Moved(HashSlot::new(7).unwrap(), to("asked")))),
+            ("MOVED 7 ::1:7000", Some(SentOn::Moved(HashSlot::new(7).unwrap(), to("::1")))),
+            ("ASK 7 h:7000", Some(SentOn::Asked(to("h")))),
+            ("MOVED 16384 h:7000", None),
+            ("MOVED 7 h", None),
+            ("MOVED", None),
+            ("CLUSTERDOWN Hash slot not served", None),
         ] {
-            let failure = Failure::of_several(said(line));
-            assert_eq!(what(&failure), (kind, Effect::Unknown, next), "{line}");
+            assert_eq!(Failure::of(said(line)).sent_on("asked"), sent, "{line}");
+        }
+        assert_eq!(Failure::no_answer().sent_on("asked"), None);
+    }
+
+    /// S7: who sends on has done nothing.
+    #[test]
+    fn whoever_was_sent_on_too_often_may_try_again() {
+        for line in ["MOVED 1 h:1", "ASK 1 h:1"] {
+            let failure = Failure::of(said(line)).not_found_yet();
+            assert_eq!(what(&failure), (ErrorKind::Unavailable, Effect::NotApplied, Next::Retry), "{line}");
             assert!(!failure.message.contains("redis+cluster"), "{}", failure.message);
         }
+        assert_eq!(what(&Failure::unreached().not_found_yet()), what(&Failure::unreached()));
     }
 
     #[test]

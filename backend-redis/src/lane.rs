@@ -10,10 +10,6 @@
 //!
 //! Connecting is nobody's call either: it is a task that all wait for, so that a far server is reached in the end though
 //! no call had the time.
-//!
-//! A cluster's connection is one to each of its servers. Where one of these is silent the others' calls shall not notice:
-//! the connection is kept, and whoever asks the silent one waits for another connection, which is made beside it and
-//! takes its place only if it reaches more. That is tried again while somebody waits.
 
 mod live;
 
@@ -22,6 +18,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -30,9 +27,7 @@ use tokio::time::{Instant, timeout_at};
 use self::live::Asking;
 pub(crate) use self::live::Live;
 use crate::error::Failure;
-use crate::pause;
-use crate::source::{Ask, Connection, Whom};
-use crate::topology::Doubt;
+use crate::source::{Ask, command};
 
 /// How long a connection that owes a small answer may say nothing: it may be dead without a word.
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
@@ -45,15 +40,12 @@ pub(crate) const FLOOR: u64 = 1 << 20;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
 /// why, the next one needs more time.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// How long it takes until the next connection is tried, beside one that serves some: the servers that are well have
-/// work to do.
-const BESIDE: Duration = Duration::from_millis(500);
 /// How often in a row the silence may get twice as long.
 const DOUBLED: u32 = 3;
 
 /// Makes connections.
 pub(crate) trait Opener: Send + Sync + 'static {
-    fn open(&self) -> impl Future<Output = Result<Connection, Failure>> + Send;
+    fn open(&self) -> impl Future<Output = Result<MultiplexedConnection, Failure>> + Send;
 }
 
 /// See the [module](self).
@@ -66,8 +58,6 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct State {
     live: Option<Arc<Live>>,
-    /// Which of a cluster's servers nobody is sent to by that connection.
-    doubt: Doubt,
     connecting: Option<watch::Receiver<Option<Opened>>>,
     /// How many connections in a row were given up, and when that was last worth remembering.
     given_up: u32,
@@ -92,38 +82,29 @@ impl Lane {
         Self { within, state: Mutex::default() }
     }
 
-    /// Asks, and waits for the answer until `deadline`; and says which connection it was on.
-    pub(crate) async fn ask<O: Opener>(
-        self: &Arc<Self>,
-        opener: &Arc<O>,
-        ask: &Ask<'_>,
-        deadline: Instant,
-    ) -> Result<(RedisResult<Value>, Arc<Live>), Failure> {
-        let live = self.live(opener, ask, deadline).await?;
-        let said = self.answer(&live, ask, ask.bytes(), deadline).await?;
-        Ok((said, live))
+    /// Whether there is a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        lock(&self.state).live.is_some()
     }
 
-    /// This connection is to be used no more; or, in a cluster, to be sent no more to who was asked.
-    pub(crate) fn leave(&self, live: &Arc<Live>, ask: &Ask<'_>) {
+    /// This connection is to be used no more.
+    pub(crate) fn leave(&self, live: &Arc<Live>) {
         let mut state = lock(&self.state);
-        if state.is(live) && !state.doubt.add(&live.connection, &ask.whom()) {
+        if state.is(live) {
             state.live = None;
         }
     }
 
-    /// The connection; whoever finds none that will do begins to make one.
-    async fn live<O: Opener>(
+    /// The connection; whoever finds none begins to make one.
+    pub(crate) async fn live<O: Opener>(
         self: &Arc<Self>,
         opener: &Arc<O>,
-        ask: &Ask<'_>,
         deadline: Instant,
     ) -> Result<Arc<Live>, Failure> {
         let mut connecting = {
             let mut state = lock(&self.state);
-            match &state.live {
-                Some(live) if !state.doubt.is_of(|| ask.whom()) => return Ok(Arc::clone(live)),
-                _ => {}
+            if let Some(live) = &state.live {
+                return Ok(Arc::clone(live));
             }
             // Closed, where the runtime ended that its task was on.
             match state.connecting.take().filter(|connecting| connecting.has_changed().is_ok()) {
@@ -136,71 +117,52 @@ impl Lane {
             }
         };
         match timeout_at(deadline, connecting.wait_for(Option::is_some)).await {
-            Ok(Ok(opened)) => {
-                let live = opened.clone().unwrap_or_else(|| Err(Failure::no_connection_yet()))?;
-                let is_unreached = lock(&self.state).doubt.is_of(|| ask.whom());
-                if is_unreached { Err(Failure::unreached()) } else { Ok(live) }
-            }
+            Ok(Ok(opened)) => opened.clone().unwrap_or_else(|| Err(Failure::no_connection_yet())),
             Ok(Err(_)) | Err(_) => Err(Failure::no_connection_yet()),
         }
     }
 
     async fn connect<O: Opener>(self: Arc<Self>, opener: Arc<O>, tell: watch::Sender<Option<Opened>>) {
-        let begun = Instant::now();
-        let opened = opener.open().await;
-        let opened = match opened {
-            Ok(connection) if self.is_better(&connection) => Ok(Arc::new(Live::new(connection))),
-            Ok(_) => Err(Failure::unreached()),
-            Err(failure) => Err(failure),
-        };
-        if opened.is_err() && lock(&self.state).live.is_some() {
-            pause::until(begun + BESIDE).await;
-        }
-        let replaced = {
+        let opened = opener.open().await.map(|connection| Arc::new(Live::new(connection)));
+        {
             let mut state = lock(&self.state);
             state.connecting = None;
-            match &opened {
-                Ok(live) => {
-                    state.doubt = live.connection.doubt();
-                    state.live.replace(Arc::clone(live))
-                }
-                Err(_) => None,
+            if let Ok(live) = &opened {
+                state.live = Some(Arc::clone(live));
             }
-        };
-        if let Some(replaced) = replaced {
-            self.remember(Instant::now());
-            replaced.gone.notify_waiters();
         }
         // Those who wait hold the other end, if there still are any.
         let _ = tell.send(Some(opened));
     }
 
-    /// Whether it may take the place of what there is.
-    fn is_better(&self, connection: &Connection) -> bool {
-        let state = lock(&self.state);
-        state.live.is_none() || state.doubt.is_less_by(connection)
+    /// Asks on it, and waits until that is answered, until `deadline`, or until the connection is given up.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        live: &Arc<Live>,
+        ask: &Ask<'_>,
+        deadline: Instant,
+    ) -> Result<RedisResult<Value>, Failure> {
+        self.answer(live, ask, Owed::new(self, live, ask.bytes(), Instant::now()), deadline).await
     }
 
-    /// Sends it, and waits until it is answered, until `deadline`, or until the connection is given up.
     async fn answer(
         self: &Arc<Self>,
         live: &Arc<Live>,
         ask: &Ask<'_>,
-        bytes: u64,
+        mut owed: Owed<'_>,
         deadline: Instant,
     ) -> Result<RedisResult<Value>, Failure> {
-        let mut owed = Owed::new(self, live, ask, bytes);
         let mut gone = pin!(live.gone.notified());
-        let mut said = pin!(live.connection.say(ask));
+        let mut said = pin!(ask.on(&live.connection));
         // Most are answered soon, and nothing else needs to be looked at.
-        let soon = owed.since + SOON;
+        let soon = Instant::now() + SOON;
         if let Ok(said) = timeout_at(deadline.min(soon), &mut said).await {
             owed.answered();
             return Ok(said);
         }
         let mut since = unless_stopped(owed.since, soon, Instant::now());
         loop {
-            let until = self.silent_until(live, ask, since).min(deadline);
+            let until = self.silent_until(live, since).min(deadline);
             let either = async {
                 tokio::select! {
                     biased;
@@ -211,7 +173,6 @@ impl Lane {
             match timeout_at(until, either).await {
                 Ok(ControlFlow::Break(said)) => {
                     owed.answered();
-                    live.hear_of(&ask.whom(), Instant::now());
                     return Ok(said);
                 }
                 Ok(ControlFlow::Continue(())) => {
@@ -225,35 +186,26 @@ impl Lane {
                 return Err(Failure::no_answer());
             }
             since = unless_stopped(since, until, now);
-            if self.silent_until(live, ask, since) <= now {
-                self.give_up(live, ask, since);
+            if self.silent_until(live, since) <= now {
+                self.give_up(live);
                 owed.over();
                 return Err(Failure::no_answer());
             }
         }
     }
 
-    /// When the connection counts as dead, should nothing be heard until then by one who asked at `since`.
-    fn silent_until(&self, live: &Live, ask: &Ask<'_>, since: Instant) -> Instant {
+    /// When the connection counts as dead, should nothing be heard until then by one who has waited since.
+    fn silent_until(&self, live: &Live, since: Instant) -> Instant {
         let doubled = {
             let state = lock(&self.state);
             state.remembered.filter(|when| when.elapsed() < REMEMBERED).map_or(0, |_| state.given_up)
         };
-        let since = live.heard_of(&ask.whom()).map_or(since, |heard| heard.max(since));
-        since + patience(doubled, live.before_the_next()) + self.within
+        live.heard().max(since) + patience(doubled, live.before_the_next()) + self.within
     }
 
-    fn give_up(&self, live: &Arc<Live>, ask: &Ask<'_>, since: Instant) {
+    fn give_up(&self, live: &Arc<Live>) {
         let is_current = {
             let mut state = lock(&self.state);
-            if live.connection.is_cluster() {
-                let whom = ask.whom();
-                // Any was asked, and others have spoken since: the next one that is asked may be another.
-                let is_one = whom == Whom::Any && live.heard() >= since;
-                if is_one || !state.is(live) || state.doubt.add(&live.connection, &whom) {
-                    return;
-                }
-            }
             let is_current = state.is(live);
             if is_current {
                 state.live = None;
@@ -286,10 +238,12 @@ impl Lane {
 
     /// Sends one question behind what nobody waits for any more, and again while there is more of that.
     async fn ask_after(self: Arc<Self>, mut asking: Asking) {
-        while let Some(whom) = asking.behind.as_ref().map(|behind| behind.whom.clone()) {
+        let whether = command("PING");
+        while let Some(since) = asking.behind.as_ref().map(|behind| behind.since) {
             // By no deadline but the connection's own.
             let far = Instant::now() + 10 * REMEMBERED;
-            if self.answer(&asking.live, &Ask::Whether(&whom), 0, far).await.is_err() {
+            let owed = Owed::new(&self, &asking.live, 0, since);
+            if self.answer(&asking.live, &Ask::one(&whether), owed, far).await.is_err() {
                 return;
             }
             asking.answered();
@@ -312,16 +266,16 @@ fn unless_stopped(since: Instant, then: Instant, now: Instant) -> Instant {
 struct Owed<'a> {
     lane: &'a Arc<Lane>,
     live: &'a Arc<Live>,
-    ask: &'a Ask<'a>,
+    /// Since when there was none.
     since: Instant,
     bytes: u64,
     over: bool,
 }
 
 impl<'a> Owed<'a> {
-    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, ask: &'a Ask<'a>, bytes: u64) -> Self {
+    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, bytes: u64, since: Instant) -> Self {
         live.owe(bytes);
-        Self { lane, live, ask, since: Instant::now(), bytes, over: false }
+        Self { lane, live, since, bytes, over: false }
     }
 
     /// There is no more to come.
@@ -343,9 +297,8 @@ impl Drop for Owed<'_> {
         if self.over {
             return;
         }
-        let whom = if self.live.connection.is_cluster() { self.ask.whom() } else { Whom::Any };
         let mut left = lock(&self.live.left);
-        left.abandon(self.bytes, whom);
+        left.abandon(self.bytes, self.since);
         if left.asking {
             return;
         }
@@ -362,7 +315,51 @@ impl Drop for Owed<'_> {
 
 #[cfg(test)]
 mod tests {
+    use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+    use tokio::io::duplex;
+
     use super::*;
+
+    /// Connects to who says nothing.
+    struct Silence;
+
+    impl Opener for Silence {
+        async fn open(&self) -> Result<MultiplexedConnection, Failure> {
+            let (ours, theirs) = duplex(1 << 20);
+            // Nothing has to be said to be connected.
+            let who = RedisConnectionInfo::default().set_skip_set_lib_name();
+            let config = AsyncConnectionConfig::new().set_response_timeout(None);
+            let (connection, driver) = MultiplexedConnection::new_with_config(&who, ours, config)
+                .await
+                .map_err(Failure::no_connection)?;
+            tokio::spawn(async move {
+                driver.await;
+                drop(theirs);
+            });
+            Ok(connection)
+        }
+    }
+
+    /// The clock moves to whatever is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn the_silence_is_counted_over_all_calls_that_heard_nothing() {
+        let (lane, opener) = (Arc::new(Lane::new(Duration::ZERO)), Arc::new(Silence));
+        // Longer than any call waits.
+        for _ in 0..DOUBLED {
+            lane.remember(Instant::now());
+        }
+        let begun = Instant::now();
+        let mut ended = Vec::new();
+        let cmd = command("TIME");
+        for _ in 0..3 {
+            let deadline = Instant::now() + 3 * SILENCE;
+            let live = lane.live(&opener, deadline).await.unwrap();
+            lane.ask(&live, &Ask::one(&cmd), deadline).await.unwrap_err();
+            ended.push(begun.elapsed().as_secs());
+        }
+        assert_eq!(ended, [6, 12, 16], "the last one hears that the connection was given up");
+        assert!(!lane.is_connected());
+    }
 
     #[test]
     fn whoever_was_stopped_counts_the_silence_from_when_it_can_hear_again() {

@@ -1,29 +1,31 @@
-//! [`Source`]: how each kind of deployment is connected to, and [`Connection`], what is asked on one.
+//! [`Source`]: how a server is connected to, and [`Ask`], what is asked on a connection.
 
-mod cluster;
-
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
-use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo, SingleNodeRoutingInfo};
+use redis::aio::{MultiplexedConnection, PubSub};
 use redis::io::tcp::TcpSettings;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{Arg, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, RedisError, RedisResult, Value};
+use redis::{
+    Arg, AsyncConnectionConfig, Client, Cmd, IntoConnectionInfo, Pipeline, RedisError, RedisResult, Value,
+};
 
-use self::cluster::Cluster;
-use crate::address::{Address, Login, Own};
+use crate::address::{Login, Own};
 use crate::error::Failure;
-use crate::topology::{At, Doubt, Topology};
+use crate::topology::At;
 
 /// How long a server may take to be connected to.
 const CONNECT: Duration = Duration::from_secs(5);
+/// The same of one of a cluster's, at first: one that hangs may have a successor soon.
+const CONNECT_MEMBER: Duration = Duration::from_millis(500);
+/// How often that gets twice as long, while it isn't reached: it may be far.
+const DOUBLED: u32 = 2;
 
 pub(crate) enum Source {
     Single(Box<Client>),
     Sentinel(Box<Sentinels>),
-    Cluster(Cluster),
+    /// One of a cluster's servers.
+    Member(Box<Member>),
 }
 
 /// Who is asked which server is the master.
@@ -34,10 +36,10 @@ pub(crate) struct Sentinels {
     own: Own,
 }
 
-#[derive(Clone)]
-pub(crate) enum Connection {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection, Arc<Topology>),
+pub(crate) struct Member {
+    client: Client,
+    /// How often in a row it was not reached.
+    in_vain: AtomicU32,
 }
 
 /// One of the servers.
@@ -48,116 +50,132 @@ pub(crate) enum Node {
 }
 
 /// What is asked.
-pub(crate) enum Ask<'a> {
-    /// Of the server that has the command's key.
-    One(&'a Cmd),
-    /// Of the same, one right behind the other; answered as an array.
-    Two(&'a Cmd, &'a Cmd),
-    /// Of one of a cluster's servers.
-    Of(&'a str, u16, &'a Cmd),
-    /// Of the same, one right behind the other; answered as an array.
-    TwoOf(&'a str, u16, &'a Cmd, &'a Cmd),
-    /// Of each of a cluster's masters.
-    Masters(&'a Cmd),
-    /// Whether it answers.
-    Whether(&'a Whom),
+#[derive(Clone, Copy)]
+pub(crate) struct Ask<'a> {
+    cmd: &'a Cmd,
+    /// Sent right behind it, and then both are answered, as an array.
+    then: Option<&'a Cmd>,
+    /// Whether it is about a slot that who is asked takes over, and doesn't have yet.
+    asking: bool,
 }
 
-/// Who is asked.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Whom {
-    /// The only one there is, or any of a cluster's.
-    Any,
-    /// Who has this key.
-    Has(Vec<u8>),
-    At(String, u16),
-}
+impl<'a> Ask<'a> {
+    pub(crate) fn one(cmd: &'a Cmd) -> Self {
+        Self { cmd, then: None, asking: false }
+    }
 
-impl Ask<'_> {
+    pub(crate) fn two(cmd: &'a Cmd, then: &'a Cmd) -> Self {
+        Self { cmd, then: Some(then), asking: false }
+    }
+
+    pub(crate) fn is_two(&self) -> bool {
+        self.then.is_some()
+    }
+
+    pub(crate) fn asking(self, asking: bool) -> Self {
+        Self { asking, ..self }
+    }
+
     /// What is sent, in bytes, more or less.
     pub(crate) fn bytes(&self) -> u64 {
-        let (Self::One(cmd)
-        | Self::Two(cmd, _)
-        | Self::Of(_, _, cmd)
-        | Self::TwoOf(_, _, cmd, _)
-        | Self::Masters(cmd)) = self
-        else {
-            return 0;
-        };
         let length = |arg| match arg {
             Arg::Simple(bytes) => <[u8]>::len(bytes) as u64,
             _ => 0,
         };
-        cmd.args_iter().map(length).sum()
+        self.cmd.args_iter().map(length).sum()
     }
 
-    pub(crate) fn whom(&self) -> Whom {
-        match self {
-            Self::One(cmd) | Self::Two(cmd, _) => {
-                let mut arguments = cmd.args_iter();
-                // Of a script's arguments, what it is and how many keys there are come before it.
-                let key = match arguments.next() {
-                    Some(Arg::Simple(b"EVALSHA" | b"EVAL")) => arguments.nth(2),
-                    Some(Arg::Simple(b"GETEX" | b"DEL")) => arguments.next(),
-                    _ => None,
-                };
-                match key {
-                    Some(Arg::Simple(key)) => Whom::Has(key.to_vec()),
-                    _ => Whom::Any,
-                }
-            }
-            Self::Of(host, port, _) | Self::TwoOf(host, port, ..) => Whom::At((*host).to_owned(), *port),
-            Self::Masters(_) => Whom::Any,
-            Self::Whether(whom) => (*whom).clone(),
+    /// The key that it is about.
+    pub(crate) fn key(&self) -> Option<&'a [u8]> {
+        let mut arguments = self.cmd.args_iter();
+        // Of a script's arguments, what it is and how many keys there are come before it.
+        let key = match arguments.next() {
+            Some(Arg::Simple(b"EVALSHA" | b"EVAL")) => arguments.nth(2),
+            Some(Arg::Simple(b"GETEX" | b"DEL")) => arguments.next(),
+            _ => None,
+        };
+        match key {
+            Some(Arg::Simple(key)) => Some(key),
+            _ => None,
+        }
+    }
+
+    pub(crate) async fn on(&self, connection: &MultiplexedConnection) -> RedisResult<Value> {
+        let mut connection = connection.clone();
+        if self.then.is_none() && !self.asking {
+            return connection.send_packed_command(self.cmd).await;
+        }
+        let mut all = Pipeline::with_capacity(3);
+        if self.asking {
+            // It speaks of the next command on its connection.
+            all.add_command(command("ASKING"));
+        }
+        all.add_command(self.cmd.clone());
+        if let Some(then) = self.then {
+            all.add_command(then.clone());
+        }
+        let (before, count) = (usize::from(self.asking), 1 + usize::from(self.then.is_some()));
+        let mut said = connection.send_packed_commands(&all, before, count).await?;
+        match (self.then, said.pop()) {
+            (None, Some(one)) => Ok(one),
+            (_, last) => Ok(Value::Array(said.into_iter().chain(last).collect())),
         }
     }
 }
 
 impl Source {
-    /// `within` is what a write waits for others at most.
-    pub(crate) fn new(address: Address, within: Duration) -> Result<Self, RedisError> {
-        // The driver leaves the choice to whoever is first, and it may be made once.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Ok(match address {
-            Address::Single(client) => Self::Single(client),
-            Address::Sentinel { sentinels, master, login, own } => {
-                let sentinels = Sentinels { nodes: sentinels, master, login, own };
-                sentinels.client()?;
-                Self::Sentinel(Box::new(sentinels))
-            }
-            Address::Cluster { nodes, login } => Self::Cluster(Cluster::new(nodes, login, within)?),
-        })
+    pub(crate) fn sentinel(
+        nodes: Vec<At>,
+        master: String,
+        login: Login,
+        own: Own,
+    ) -> Result<Self, RedisError> {
+        let sentinels = Sentinels { nodes, master, login, own };
+        sentinels.client()?;
+        Ok(Self::Sentinel(Box::new(sentinels)))
     }
 
-    pub(crate) async fn connect(&self) -> Result<Connection, Failure> {
+    pub(crate) fn member(login: &Login, (host, port): &At) -> Result<Self, RedisError> {
+        let client = Client::open(info(login, host, *port))?;
+        Ok(Self::Member(Box::new(Member { client, in_vain: AtomicU32::new(0) })))
+    }
+
+    pub(crate) async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
         // Each call has a deadline of its own.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let within =
+            |time| AsyncConnectionConfig::new().set_connection_timeout(Some(time)).set_response_timeout(None);
         let connected = match self {
             Self::Single(client) => {
-                client.get_multiplexed_async_connection_with_config(&config).await.map(Connection::One)
+                client.get_multiplexed_async_connection_with_config(&within(CONNECT)).await
             }
-            Self::Sentinel(sentinels) => sentinels.connect(&config).await,
-            Self::Cluster(cluster) => cluster.connect().await,
+            Self::Sentinel(sentinels) => sentinels.connect(&within(CONNECT)).await,
+            Self::Member(member) => {
+                let Member { client, in_vain } = &**member;
+                let before = in_vain.load(Ordering::Relaxed);
+                let config = within(CONNECT_MEMBER * (1 << before));
+                let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+                in_vain.store(connected.as_ref().map_or(DOUBLED.min(before + 1), |_| 0), Ordering::Relaxed);
+                connected
+            }
         };
         connected.map_err(Failure::no_connection)
     }
 
-    /// A connection to hear what is published: of a cluster's any server will do.
+    /// A connection to hear what is published.
     pub(crate) async fn listener(&self) -> RedisResult<PubSub> {
         match self {
             Self::Single(client) => client.get_async_pubsub().await,
             Self::Sentinel(sentinels) => {
                 sentinels.client()?.async_get_client().await?.get_async_pubsub().await
             }
-            Self::Cluster(cluster) => cluster.listener().await,
+            Self::Member(member) => member.client.get_async_pubsub().await,
         }
     }
 }
 
 impl Sentinels {
-    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<Connection> {
-        self.client()?.get_async_connection_with_config(config).await.map(Connection::One)
+    async fn connect(&self, config: &AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+        self.client()?.get_async_connection_with_config(config).await
     }
 
     /// One for each connection: with a single one, many that connect would wait for each other, and each for the time
@@ -167,98 +185,10 @@ impl Sentinels {
     }
 }
 
-impl Connection {
-    pub(crate) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(..))
-    }
-
-    /// Which of a cluster's masters is asked, if that is known.
-    pub(crate) fn master(&self, whom: &Whom) -> Option<&At> {
-        match self {
-            Self::One(_) => None,
-            Self::Cluster(_, topology) => topology.part(whom).map(|part| &part.master),
-        }
-    }
-
-    /// Of what each of a cluster's masters answered, what those did that are reached.
-    pub(crate) fn of_reached(&self, said: Value) -> Value {
-        match self {
-            Self::One(_) => said,
-            Self::Cluster(_, topology) => topology.of_reached(said),
-        }
-    }
-
-    /// Those that nobody is to be sent to by it.
-    pub(crate) fn doubt(&self) -> Doubt {
-        match self {
-            Self::One(_) => Doubt::default(),
-            Self::Cluster(_, topology) => topology.doubt(),
-        }
-    }
-
-    pub(crate) async fn say(&self, ask: &Ask<'_>) -> RedisResult<Value> {
-        match (self.clone(), ask) {
-            (Self::One(mut one), Ask::One(cmd) | Ask::Of(_, _, cmd) | Ask::Masters(cmd)) => {
-                one.send_packed_command(cmd).await
-            }
-            (Self::Cluster(mut cluster, _), Ask::One(cmd)) => cluster.req_packed_command(cmd).await,
-            (Self::One(mut one), Ask::Two(first, then) | Ask::TwoOf(_, _, first, then)) => {
-                one.send_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
-            }
-            // The driver sends both by the first one's key, on one connection, and both again where it is sent on.
-            (Self::Cluster(mut cluster, _), Ask::Two(first, then)) => {
-                cluster.req_packed_commands(&both(first, then), 0, 2).await.map(Value::Array)
-            }
-            (Self::Cluster(mut cluster, _), Ask::Of(host, port, cmd)) => {
-                cluster.route_command((*cmd).clone(), RoutingInfo::SingleNode(at(host, *port))).await
-            }
-            (Self::Cluster(mut cluster, _), Ask::TwoOf(host, port, first, then)) => {
-                let both = both(first, then);
-                cluster.route_pipeline(both, 0, 2, at(host, *port)).await.map(Value::Array)
-            }
-            (Self::Cluster(mut cluster, _), Ask::Masters(cmd)) => {
-                cluster.route_command((*cmd).clone(), masters()).await
-            }
-            (Self::One(mut one), Ask::Whether(_)) => one.send_packed_command(&ping()).await,
-            (Self::Cluster(mut cluster, _), Ask::Whether(whom)) => match whom {
-                Whom::Any => {
-                    let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-                    cluster.route_command(ping(), any).await
-                }
-                // A replica, which is asked in a master's place where there is no connection to that, sends on whoever
-                // asks for a key.
-                Whom::Has(key) => {
-                    let mut cmd = Cmd::new();
-                    cmd.arg("EVAL").arg("return 1").arg("1").arg(key);
-                    cluster.req_packed_command(&cmd).await
-                }
-                Whom::At(host, port) => {
-                    cluster.route_command(ping(), RoutingInfo::SingleNode(at(host, *port))).await
-                }
-            },
-        }
-    }
-}
-
-/// Each of those that there is a connection to, and each one's answer.
-fn masters() -> RoutingInfo {
-    RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None))
-}
-
-fn ping() -> Cmd {
+pub(crate) fn command(word: &str) -> Cmd {
     let mut cmd = Cmd::new();
-    cmd.arg("PING");
+    cmd.arg(word);
     cmd
-}
-
-fn at(host: &str, port: u16) -> SingleNodeRoutingInfo {
-    SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port }
-}
-
-fn both(first: &Cmd, then: &Cmd) -> redis::Pipeline {
-    let mut both = redis::Pipeline::with_capacity(2);
-    both.add_command(first.clone()).add_command(then.clone());
-    both
 }
 
 /// A bulk or verbatim string.
@@ -327,21 +257,21 @@ mod tests {
 
     #[test]
     fn what_has_a_key_is_asked_of_who_has_it() {
-        let of = |words: &[&str]| {
+        let cmd = |words: &[&str]| {
             let mut cmd = Cmd::new();
             for word in words {
                 cmd.arg(word);
             }
-            Ask::One(&cmd).whom()
+            cmd
         };
-        let has = Whom::Has(b"k".to_vec());
-        assert_eq!(of(&["GETEX", "k"]), has);
-        assert_eq!(of(&["DEL", "k"]), has);
-        assert_eq!(Ask::One(&SCRIPTS.lookup.on("k")).whom(), has);
-        assert_eq!(Ask::One(&SCRIPTS.lookup.in_full("k")).whom(), has);
-        assert_eq!(Ask::Two(&SCRIPTS.reserve.on("k"), &ping()).whom(), has);
+        for cmd in
+            [cmd(&["GETEX", "k"]), cmd(&["DEL", "k"]), SCRIPTS.lookup.on("k"), SCRIPTS.lookup.in_full("k")]
+        {
+            assert_eq!(Ask::one(&cmd).key(), Some(&b"k"[..]));
+            assert_eq!(Ask::two(&cmd, &command("PING")).key(), Some(&b"k"[..]));
+        }
         for words in [&["PING"][..], &["CLUSTER", "SLOTS"], &["PUBLISH", "oncekey:wake", "1"]] {
-            assert_eq!(of(words), Whom::Any, "{words:?}");
+            assert_eq!(Ask::one(&cmd(words)).key(), None, "{words:?}");
         }
     }
 }

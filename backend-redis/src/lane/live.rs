@@ -4,21 +4,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::lock;
-use crate::source::{Connection, Whom};
-use crate::topology::At;
 
 /// A connection that was made.
 pub(crate) struct Live {
-    pub(crate) connection: Connection,
+    pub(crate) connection: MultiplexedConnection,
     made: Instant,
     /// Nanoseconds from then until something was heard.
     heard: AtomicU64,
-    /// When one of a cluster's servers answered last somebody who had waited long.
-    heard_from: Mutex<Vec<(At, Instant)>>,
     /// Bytes that were sent, and not answered yet.
     owed: AtomicU64,
     /// Of all that were sent at a time, the most.
@@ -39,24 +36,23 @@ pub(super) struct Left {
 
 pub(super) struct Abandoned {
     bytes: u64,
-    /// Who owes the last of it. The others' turn comes when they are asked next.
-    pub(super) whom: Whom,
+    /// When the first of it was sent: who asks after it has waited since.
+    pub(super) since: Instant,
 }
 
 impl Left {
-    pub(super) fn abandon(&mut self, bytes: u64, whom: Whom) {
-        let before = self.abandoned.take().map_or(0, |abandoned| abandoned.bytes);
-        self.abandoned = Some(Abandoned { bytes: before + bytes, whom });
+    pub(super) fn abandon(&mut self, bytes: u64, since: Instant) {
+        let before = self.abandoned.take().unwrap_or(Abandoned { bytes: 0, since });
+        self.abandoned = Some(Abandoned { bytes: before.bytes + bytes, since: before.since.min(since) });
     }
 }
 
 impl Live {
-    pub(super) fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: MultiplexedConnection) -> Self {
         Self {
             connection,
             made: Instant::now(),
             heard: AtomicU64::new(0),
-            heard_from: Mutex::default(),
             owed: AtomicU64::new(0),
             largest: AtomicU64::new(0),
             left: Mutex::default(),
@@ -66,26 +62,6 @@ impl Live {
 
     pub(super) fn heard(&self) -> Instant {
         self.made + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
-    }
-
-    /// When who is asked was heard, so far as that is known. Of a cluster's servers one may be dead while the others
-    /// talk.
-    pub(super) fn heard_of(&self, whom: &Whom) -> Option<Instant> {
-        if !self.connection.is_cluster() {
-            return Some(self.heard());
-        }
-        let master = self.connection.master(whom)?;
-        lock(&self.heard_from).iter().find(|(at, _)| at == master).map(|(_, when)| *when)
-    }
-
-    /// One of a cluster's servers answered, late.
-    pub(super) fn hear_of(&self, whom: &Whom, now: Instant) {
-        let Some(master) = self.connection.master(whom) else { return };
-        let mut heard = lock(&self.heard_from);
-        match heard.iter_mut().find(|(at, _)| at == master) {
-            Some((_, when)) => *when = now,
-            None => heard.push((master.clone(), now)),
-        }
     }
 
     pub(super) fn owe(&self, bytes: u64) {
@@ -135,7 +111,7 @@ impl Drop for Asking {
     fn drop(&mut self) {
         if let Some(behind) = self.behind.take() {
             let mut left = lock(&self.live.left);
-            left.abandon(behind.bytes, behind.whom);
+            left.abandon(behind.bytes, behind.since);
             left.asking = false;
         }
     }

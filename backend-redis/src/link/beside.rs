@@ -4,7 +4,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Client, ConnectionAddr};
 use tokio::time::{Instant, timeout_at};
 
-use super::Link;
+use super::{Link, Terms};
 use crate::address::Address;
 use crate::error::Failure;
 use crate::source::info;
@@ -12,7 +12,7 @@ use crate::source::info;
 impl Link {
     /// To look at the servers themselves: none is refused for what it is.
     pub(crate) fn to_look(&self) -> Result<Self, Failure> {
-        Self::of(self.0.address.clone(), None, true, true, None)
+        Self::new(self.0.address.clone(), Terms { may_evict: true, looks: true, ..Terms::default() })
     }
 
     /// As the same user, and by TLS where they are reached by it.

@@ -1,24 +1,23 @@
 //! Whether a server is one that a store may be opened on, and read from: a master, that may not evict records, and that
 //! isn't one of a cluster whose others are not asked.
 
+use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
-use super::{Link, Node, Opening, text, unless_broken};
+use super::server::{Opening, Server, unless_error};
+use super::{Link, Node, Way, both, text};
 use crate::assess::field;
 use crate::error::Failure;
-use crate::source::{Ask, Connection, Source};
+use crate::source::{Ask, Source};
 
 impl Link {
-    /// Looks again, on the connection that calls are sent by: it may have become another since.
+    /// Looks again, on the connections that calls are sent by: they may be to others since.
     pub(crate) async fn fits(&self, deadline: Instant) -> Result<(), Failure> {
-        let (opening, lane, questions) = (&self.0.opening, &self.0.shared, Questions::new());
-        let Some(ask) = opening.asks(&questions) else {
-            // It isn't asked what it is, but whether it is there.
-            return self.nodes(deadline).await.map(drop);
-        };
-        let (said, live) = lane.ask(opening, &ask, deadline).await?;
-        unless_broken(opening.judge(&live.connection, said), lane, &live, &ask)
+        match &self.0.way {
+            Way::Alone(server) => server.fits(deadline).await,
+            Way::Cluster(cluster) => cluster.fits(deadline).await,
+        }
     }
 
     /// Sends a command that has no key to one of the servers, if that is a master: what it answers, and which process
@@ -32,22 +31,30 @@ impl Link {
     ) -> Result<(Value, String), Failure> {
         let mut info = Cmd::new();
         info.arg("INFO").arg("server").arg("replication");
-        let ask = match node {
-            Node::Only => Ask::Two(cmd, &info),
-            Node::At { host, port } => Ask::TwoOf(host, *port, cmd, &info),
-        };
-        let lane = &self.0.shared;
-        let ([said, info], live) = self.ask_both(lane, &ask, deadline).await?;
-        let info = unless_broken(self.said(Ok(info)), lane, &live, &ask)?;
-        let info = text(&info).ok_or_else(Failure::nonsense)?;
-        let process = if field(&info, "role").is_some_and(|role| role != "master") {
-            Err(Failure::replica(None))
-        } else if !self.is_cluster() && is_in_cluster(&info) {
-            Err(Failure::one_of_several(None))
-        } else {
-            field(&info, "run_id").ok_or_else(Failure::nonsense)
-        };
-        Ok((said, unless_broken(process, lane, &live, &ask)?))
+        let ready = self.server(node)?.ready(false, deadline).await?;
+        let said = ready.hear(&Ask::two(cmd, &info), deadline).await?;
+        let judged = unless_error(said).and_then(both).and_then(|[said, info]| {
+            let said = unless_error(Ok(said))?;
+            let info = text(&unless_error(Ok(info))?).ok_or_else(Failure::nonsense)?;
+            if field(&info, "role").is_some_and(|role| role != "master") {
+                return Err(Failure::replica(None));
+            }
+            if !self.is_cluster() && is_in_cluster(&info) {
+                return Err(Failure::one_of_several(None));
+            }
+            Ok((said, field(&info, "run_id").ok_or_else(Failure::nonsense)?))
+        });
+        ready.unless_broken(judged)
+    }
+}
+
+impl Server {
+    pub(super) async fn fits(&self, deadline: Instant) -> Result<(), Failure> {
+        let (ready, questions) = (self.ready(false, deadline).await?, Questions::new());
+        // Perhaps it isn't asked what it is, but whether it is there.
+        let Some(ask) = self.opening.asks(&questions) else { return Ok(()) };
+        let said = ready.hear(&ask, deadline).await?;
+        ready.unless_broken(self.opening.judge(said))
     }
 }
 
@@ -69,40 +76,38 @@ impl Questions {
 
 impl Opening {
     /// What a server says of itself when it is connected to.
-    pub(super) async fn fits(&self, connection: &Connection) -> Result<(), Failure> {
+    pub(super) async fn fits(&self, connection: &MultiplexedConnection) -> Result<(), Failure> {
         match self.asks(&Questions::new()) {
-            Some(ask) => self.judge(connection, connection.say(&ask).await),
+            Some(ask) => self.judge(ask.on(connection).await),
             None => Ok(()),
         }
     }
 
-    /// A cluster's client finds the masters itself, and a replica there sends on whoever asks for a key.
+    /// One of a cluster's says by itself that it has no slots any more.
     fn asks<'a>(&self, questions: &'a Questions) -> Option<Ask<'a>> {
-        match (self.is_cluster(), self.may_evict) {
-            _ if self.looks => None,
+        match (self.is_in_cluster(), self.terms.may_evict) {
+            _ if self.terms.looks => None,
             (true, true) => None,
-            (true, false) => Some(Ask::Masters(&questions.info)),
-            (false, true) => Some(Ask::One(&questions.hello)),
-            (false, false) => Some(Ask::Two(&questions.hello, &questions.info)),
+            (true, false) => Some(Ask::one(&questions.info)),
+            (false, true) => Some(Ask::one(&questions.hello)),
+            (false, false) => Some(Ask::two(&questions.hello, &questions.info)),
         }
     }
 
-    fn judge(&self, connection: &Connection, said: RedisResult<Value>) -> Result<(), Failure> {
-        match (self.is_cluster(), self.may_evict) {
-            // Of who isn't reached nothing is known, and nobody is sent there.
-            (true, _) => keeps_records(said.map(|said| connection.of_reached(said)), true),
+    fn judge(&self, said: RedisResult<Value>) -> Result<(), Failure> {
+        match (self.is_in_cluster(), self.terms.may_evict) {
+            (true, _) => keeps_records(said, true),
             (false, true) => is_master(said),
             (false, false) => {
-                let Value::Array(both) = said.map_err(unsure)? else { return Err(Failure::nonsense()) };
-                let Ok([hello, info]) = <[Value; 2]>::try_from(both) else { return Err(Failure::nonsense()) };
+                let [hello, info] = both(said.map_err(unsure)?)?;
                 is_master(Ok(hello))?;
                 keeps_records(Ok(info), false)
             }
         }
     }
 
-    pub(super) fn is_cluster(&self) -> bool {
-        matches!(self.source, Source::Cluster(_))
+    fn is_in_cluster(&self) -> bool {
+        matches!(self.source, Source::Member(_))
     }
 }
 
@@ -130,12 +135,10 @@ fn is_master(hello: RedisResult<Value>) -> Result<(), Failure> {
     }
 }
 
-/// Whether each server says that it never evicts what it was given: one that may loses records while it looks well.
+/// Whether it says that it never evicts what it was given: one that may loses records while it looks well.
 fn keeps_records(said: RedisResult<Value>, in_cluster: bool) -> Result<(), Failure> {
     match said {
         Ok(Value::ServerError(error)) => keeps_records(Err(error.into()), in_cluster),
-        Ok(Value::Map(each)) => each.into_iter().try_for_each(|(_, one)| keeps_records(Ok(one), in_cluster)),
-        Ok(Value::Array(each)) => each.into_iter().try_for_each(|one| keeps_records(Ok(one), in_cluster)),
         Ok(info) => {
             let info = text(&info).unwrap_or_default();
             if !in_cluster && is_in_cluster(&info) {

@@ -1,11 +1,12 @@
 //! A cluster, under load: slots move between masters, and a master fails over.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oncekey_conformance::history::Call;
 use oncekey_redis::state::{Answer, Operation};
-use oncekey_redis::{CompleteOutcome, Principal, RedisStore, Slot, Token};
+use oncekey_redis::{CompleteOutcome, IdempotencyStore, Principal, RedisStore, Slot, Token};
 use oncekey_storm::crowd::{Acknowledged, Crowd, Member};
 use oncekey_storm::deed::{LEASE, complete_with, granted, renew_for, reserve_for};
 use oncekey_storm::ledger::{Client, Ledger, Tries};
@@ -13,6 +14,7 @@ use oncekey_storm::loss::Lost;
 use oncekey_storm::rounds::{random, rounds};
 use oncekey_testbed::redis::{Cluster, Server};
 use oncekey_testbed::wait_until;
+use tokio::task::JoinSet;
 
 use crate::bench::{answers, nothing_is_lost, until_promoted};
 
@@ -54,6 +56,45 @@ async fn while_slots_move_no_answer_is_wrong_and_nothing_is_lost() {
     let [asked, moved] = ["ASK", "MOVED"].map(|word| sent_on(&cluster, word));
     assert!(moved > 0, "no call met a slot that had moved");
     println!("3 000 slots moved a round: {acknowledged}; {asked} calls sent on by ASK, {moved} by MOVED");
+}
+
+/// Nobody waits for whoever is sent on, nor for it to be known who has what.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_of_which_some_are_sent_on_is_answered_by_the_connections_that_there_are() {
+    let cluster = Cluster::start().unwrap();
+    let masters = cluster.masters();
+    let url = masters.iter().map(|master| master.tcp_address().unwrap().to_string()).collect::<Vec<_>>();
+    let url = format!("redis+cluster://{}", url.join(","));
+    let principal = Principal::new("moved").unwrap();
+    let crowd: Vec<Slot> = (0..1_200).map(|n| principal.slot(n.to_string()).unwrap()).collect();
+    let number = |slot: &Slot| masters[0].cli(["cluster", "keyslot", &key(slot)]).unwrap();
+    let moves: Vec<String> = crowd[..4].iter().map(number).collect();
+    for round in 0..6 {
+        let connections = Arc::new(AtomicU64::new(0));
+        let builder = RedisStore::builder().counting_connections(Arc::clone(&connections));
+        let store = builder.connect(&url).await.unwrap();
+        let ask_all = async || {
+            let ask = |slot: &Slot| {
+                let (store, slot) = (store.clone(), slot.clone());
+                async move { store.lookup(&slot).await }
+            };
+            let calls: JoinSet<_> = crowd.iter().map(ask).collect();
+            for said in calls.join_all().await {
+                assert!(said.unwrap().is_none());
+            }
+        };
+        ask_all().await;
+        let (to, moved) = (masters[round % masters.len()], sent_on(&cluster, "MOVED"));
+        let target = to.cli(["cluster", "myid"]).unwrap();
+        for number in &moves {
+            for server in [to].iter().chain(&masters) {
+                server.cli(["cluster", "setslot", number, "node", &target]).unwrap();
+            }
+        }
+        ask_all().await;
+        assert_eq!(connections.load(Ordering::SeqCst), 3, "one to each, and none was given up");
+        assert!(sent_on(&cluster, "MOVED") > moved, "nobody was sent on");
+    }
 }
 
 /// How often the servers sent a call on, by this word.

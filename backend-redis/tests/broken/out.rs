@@ -92,11 +92,11 @@ fn of(master: &Server) -> Slot {
     (0..1_000).map(at).find(|slot| master.cli(["exists", &key(slot)]).is_ok()).unwrap()
 }
 
-/// The connections by which scripts were run last.
+/// The connections by which scripts were run last, or by which it was asked who has what.
 fn callers(server: &Server) -> BTreeSet<String> {
     let clients = server.cli(["client", "list"]).unwrap();
-    let by_script = clients.lines().filter(|line| line.contains(" cmd=eval"));
-    by_script.filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
+    let is_one = |line: &&str| [" cmd=eval", " cmd=cluster|slots"].iter().any(|cmd| line.contains(cmd));
+    clients.lines().filter(is_one).filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
 }
 
 /// How often it sent somebody on to another server.
