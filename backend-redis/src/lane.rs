@@ -5,8 +5,10 @@
 //! answers and has said nothing for longer than what is on its way can take.
 //!
 //! ```text
-//!  a call gives up at its own deadline ──▶ its answer is nobody's, and one question behind it tells whether there was any
+//!  a call gives up at its own deadline ──▶ its answer is nobody's, and a question of ours tells whether there are any
 //! ```
+//!
+//! It is sent as soon as it is seen that the call may give up first: the silence is counted over all calls.
 //!
 //! Connecting is nobody's call either: it is a task that all wait for, so that a far server is reached in the end though
 //! no call had the time.
@@ -24,8 +26,8 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use self::live::Asking;
 pub(crate) use self::live::Live;
+use self::live::{Asking, Left};
 use crate::error::Failure;
 use crate::source::{Ask, command};
 
@@ -142,25 +144,29 @@ impl Lane {
         ask: &Ask<'_>,
         deadline: Instant,
     ) -> Result<RedisResult<Value>, Failure> {
-        self.answer(live, ask, Owed::new(self, live, ask.bytes(), Instant::now()), deadline).await
+        self.answer(live, ask, ask.bytes(), deadline).await
     }
 
     async fn answer(
         self: &Arc<Self>,
         live: &Arc<Live>,
         ask: &Ask<'_>,
-        mut owed: Owed<'_>,
+        bytes: u64,
         deadline: Instant,
     ) -> Result<RedisResult<Value>, Failure> {
+        let mut owed = Owed::new(self, live, bytes);
         let mut gone = pin!(live.gone.notified());
         let mut said = pin!(ask.on(&live.connection));
         // Most are answered soon, and nothing else needs to be looked at.
-        let soon = Instant::now() + SOON;
+        let soon = owed.since + SOON;
         if let Ok(said) = timeout_at(deadline.min(soon), &mut said).await {
             owed.answered();
             return Ok(said);
         }
         let mut since = unless_stopped(owed.since, soon, Instant::now());
+        if deadline < self.silent_until(live, since) {
+            self.ask_whether(live, |left| Some(left.abandoned.take().unwrap_or(0)));
+        }
         loop {
             let until = self.silent_until(live, since).min(deadline);
             let either = async {
@@ -236,14 +242,29 @@ impl Lane {
         }
     }
 
-    /// Sends one question behind what nobody waits for any more, and again while there is more of that.
-    async fn ask_after(self: Arc<Self>, mut asking: Asking) {
+    /// Has a task ask whether there are answers, unless one does, behind what that is said to be; if it is anything.
+    fn ask_whether(self: &Arc<Self>, live: &Arc<Live>, behind: impl FnOnce(&mut Left) -> Option<u64>) {
+        // Without a runtime there is nobody to ask, and nobody to be asked for.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let mut left = lock(&live.left);
+        if left.asking {
+            return;
+        }
+        let Some(behind) = behind(&mut left) else { return };
+        left.asking = true;
+        // Not under the lock: a runtime that is ending drops the task at once.
+        drop(left);
+        let asking = Asking { live: Arc::clone(live), behind: Some(behind) };
+        runtime.spawn(Arc::clone(self).ask_until_answered(asking));
+    }
+
+    /// Sends one question, and again while something was abandoned meanwhile.
+    async fn ask_until_answered(self: Arc<Self>, mut asking: Asking) {
         let whether = command("PING");
-        while let Some(since) = asking.behind.as_ref().map(|behind| behind.since) {
+        while asking.behind.is_some() {
             // By no deadline but the connection's own.
             let far = Instant::now() + 10 * REMEMBERED;
-            let owed = Owed::new(&self, &asking.live, 0, since);
-            if self.answer(&asking.live, &Ask::one(&whether), owed, far).await.is_err() {
+            if self.answer(&asking.live, &Ask::one(&whether), 0, far).await.is_err() {
                 return;
             }
             asking.answered();
@@ -266,16 +287,15 @@ fn unless_stopped(since: Instant, then: Instant, now: Instant) -> Instant {
 struct Owed<'a> {
     lane: &'a Arc<Lane>,
     live: &'a Arc<Live>,
-    /// Since when there was none.
     since: Instant,
     bytes: u64,
     over: bool,
 }
 
 impl<'a> Owed<'a> {
-    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, bytes: u64, since: Instant) -> Self {
+    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, bytes: u64) -> Self {
         live.owe(bytes);
-        Self { lane, live, since, bytes, over: false }
+        Self { lane, live, since: Instant::now(), bytes, over: false }
     }
 
     /// There is no more to come.
@@ -294,21 +314,9 @@ impl<'a> Owed<'a> {
 
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let mut left = lock(&self.live.left);
-        left.abandon(self.bytes, self.since);
-        if left.asking {
-            return;
-        }
-        // Without a runtime there is nobody to ask, and nobody to be asked for.
-        if let Ok(runtime) = Handle::try_current() {
-            left.asking = true;
-            let asking = Asking { live: Arc::clone(self.live), behind: left.abandoned.take() };
-            // Not under the lock: a runtime that is ending drops the task at once.
-            drop(left);
-            runtime.spawn(Arc::clone(self.lane).ask_after(asking));
+        if !self.over {
+            lock(&self.live.left).abandon(self.bytes);
+            self.lane.ask_whether(self.live, |left| left.abandoned.take());
         }
     }
 }

@@ -28,22 +28,16 @@ pub(crate) struct Live {
 /// What callers left behind.
 #[derive(Default)]
 pub(super) struct Left {
-    /// What was sent, of which nobody waits for the answer any more, and no question that is under way was sent behind.
-    pub(super) abandoned: Option<Abandoned>,
-    /// Whether a task asks after it.
+    /// Bytes that were sent, of which nobody waits for the answer any more, and no question that is under way was sent
+    /// behind.
+    pub(super) abandoned: Option<u64>,
+    /// Whether a task asks whether there are answers.
     pub(super) asking: bool,
 }
 
-pub(super) struct Abandoned {
-    bytes: u64,
-    /// When the first of it was sent: who asks after it has waited since.
-    pub(super) since: Instant,
-}
-
 impl Left {
-    pub(super) fn abandon(&mut self, bytes: u64, since: Instant) {
-        let before = self.abandoned.take().unwrap_or(Abandoned { bytes: 0, since });
-        self.abandoned = Some(Abandoned { bytes: before.bytes + bytes, since: before.since.min(since) });
+    pub(super) fn abandon(&mut self, bytes: u64) {
+        self.abandoned = Some(self.abandoned.unwrap_or(0) + bytes);
     }
 }
 
@@ -93,15 +87,14 @@ impl Live {
 pub(super) struct Asking {
     pub(super) live: Arc<Live>,
     /// What its question was sent behind.
-    pub(super) behind: Option<Abandoned>,
+    pub(super) behind: Option<u64>,
 }
 
 impl Asking {
     /// So was what it was sent behind. If there is no more, that is said under the same lock.
     pub(super) fn answered(&mut self) {
         let mut left = lock(&self.live.left);
-        let bytes = self.behind.take().map_or(0, |behind| behind.bytes);
-        self.live.pay(bytes);
+        self.live.pay(self.behind.take().unwrap_or(0));
         self.behind = left.abandoned.take();
         left.asking = self.behind.is_some();
     }
@@ -109,9 +102,9 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        if let Some(behind) = self.behind.take() {
+        if let Some(bytes) = self.behind.take() {
             let mut left = lock(&self.live.left);
-            left.abandon(behind.bytes, behind.since);
+            left.abandon(bytes);
             left.asking = false;
         }
     }

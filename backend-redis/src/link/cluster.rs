@@ -250,12 +250,12 @@ impl Cluster {
         let masters = self.known().topology.masters().to_vec();
         for some in [first.into_iter().collect(), masters] {
             if let Ok(Ok(topology)) = timeout(SOON, self.ask_each(some)).await {
-                self.known().learn(topology, &self.nodes);
+                self.known().learn(topology);
                 return Ok(());
             }
         }
         let topology = self.ask_each(self.all()).await?;
-        self.known().learn(topology, &self.nodes);
+        self.known().learn(topology);
         Ok(())
     }
 
@@ -274,7 +274,11 @@ impl Cluster {
         let mut failed: Option<Failure> = None;
         while let Some(ended) = asked.join_next().await {
             match ended {
-                Ok(Ok(topology)) => return Ok(topology),
+                Ok(Ok(topology)) => {
+                    // The others' answers are owed, and end by themselves.
+                    asked.detach_all();
+                    return Ok(topology);
+                }
                 // What has to be mended is said before what may pass.
                 Ok(Err(failure)) if failed.as_ref().is_none_or(|failed| failed.next == Next::Retry) => {
                     failed = Some(failure.not_applied());
@@ -301,11 +305,11 @@ impl Known {
         turns.find(is_connected).or(next).cloned()
     }
 
-    fn learn(&mut self, topology: Topology, nodes: &[At]) {
+    /// A connection to a replica is not kept: it is looked at anew what that is set to, should it be promoted.
+    fn learn(&mut self, topology: Topology) {
         self.topology = topology;
         self.moved.clear();
-        let topology = &self.topology;
-        self.servers.retain(|at, _| nodes.contains(at) || topology.servers().any(|known| known == at));
+        self.servers.retain(|at, _| self.topology.masters().contains(at));
     }
 
     fn server(&mut self, at: &At, login: &Login, terms: &Terms) -> Result<Server, Failure> {

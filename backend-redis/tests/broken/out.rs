@@ -218,6 +218,24 @@ async fn a_store_that_is_opened_while_a_master_loads_serves_what_the_others_have
     serves_the_others_from_the_start(Out::Loads).await;
 }
 
+/// S7.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_master_refuses_while_it_is_busy_was_not_applied() {
+    let cluster = without_failover();
+    let master = cluster.masters()[0];
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(2));
+    let store = builder.connect(&cluster.url()).await.unwrap();
+    let there = of(master);
+    store.lookup(&there).await.unwrap();
+    Out::Busy.put(master);
+    let error = store.reserve_or_fetch(&there, Token::fresh(), &request()).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Unavailable, Effect::NotApplied), "{error}");
+    assert!(error.to_string().contains("BUSY"), "{error}");
+    Out::Busy.end(master);
+    let reserved = store.reserve_or_fetch(&there, Token::fresh(), &request()).await.unwrap();
+    assert!(matches!(reserved, ReservationOutcome::Reserved(_)), "{reserved:?}");
+}
+
 /// What it says is told, and isn't taken for silence.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_master_that_says_that_the_cluster_is_down_is_asked_until_it_is_up() {

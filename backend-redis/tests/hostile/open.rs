@@ -1,5 +1,7 @@
 //! Which servers a store is opened on.
 
+use std::time::Duration;
+
 use oncekey_redis::{Entry, ErrorKind, IdempotencyAdmin, IdempotencyStore, RedisStore};
 use oncekey_testbed::redis::{Cluster, Server, Watched};
 
@@ -104,6 +106,26 @@ async fn of_a_cluster_each_master_is_asked() {
         fails("connect", refused, ErrorKind::Unsupported, &["+info", "accept_eviction"]);
         master.cli("acl setuser default +info".split(' ')).unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_a_master_that_a_cluster_promotes_is_set_to_is_seen() {
+    let cluster = Cluster::start().unwrap();
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(60));
+    let store = builder.connect(&cluster.url()).await.unwrap();
+    let masters = cluster.masters();
+    let has = |server: &Server, key: &str| {
+        server.cli(["exists", &format!("oncekey:{}", slot(key).digest())]).is_ok()
+    };
+    let [there, elsewhere] =
+        [0, 1].map(|n| (0..).map(|n| format!("k{n}")).find(|key| has(masters[n], key)).unwrap());
+    for replica in cluster.servers().iter().filter(|server| masters.iter().all(|m| m.pid() != server.pid())) {
+        replica.cli(["config", "set", "maxmemory-policy", "allkeys-random"]).unwrap();
+    }
+    masters[0].kill().unwrap();
+    // Once it is the master: until then the call waits.
+    fails("lookup", store.lookup(&slot(&there)).await, ErrorKind::Unsupported, &["allkeys-random"]);
+    assert!(store.lookup(&slot(&elsewhere)).await.unwrap().is_none());
 }
 
 #[tokio::test]
