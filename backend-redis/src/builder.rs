@@ -148,8 +148,7 @@ impl RedisStoreBuilder {
         self
     }
 
-    /// For tests: counts the connections that are made, of a store on one server. A call is made again on another one
-    /// alone.
+    /// For tests: counts the connections that are made. On one server a call is made again on another connection alone.
     #[cfg(feature = "test-util")]
     pub fn counting_connections(mut self, count: Arc<AtomicU64>) -> Self {
         self.connections = Some(count);

@@ -36,9 +36,12 @@ pub(crate) enum Next {
 
 /// To another server: this one has the slot no more, or not all of it.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) enum SentOn {
-    Moved(HashSlot, At),
-    Asked(At),
+pub(crate) struct SentOn {
+    pub(crate) slot: HashSlot,
+    /// Unless it doesn't say.
+    pub(crate) to: Option<At>,
+    /// Or else it is moving, and the other one is to be asked this once.
+    pub(crate) is_moved: bool,
 }
 
 impl Failure {
@@ -131,6 +134,12 @@ impl Failure {
         Self::new(ErrorKind::Timeout, Effect::NotApplied, Next::Retry, message)
     }
 
+    /// It may be later, or another may have its slots.
+    pub(crate) fn no_member() -> Self {
+        let message = "the server is in no cluster: open it by redis://, or let it join one";
+        Self::new(ErrorKind::Unavailable, Effect::NotApplied, Next::Retry, message)
+    }
+
     /// Nothing was sent.
     pub(crate) fn unreached() -> Self {
         let message = "the cluster's server that has this can't be reached, and no other has it yet";
@@ -214,15 +223,18 @@ impl Failure {
     /// Where a cluster's server, which was asked at `host`, sent this on to.
     pub(crate) fn sent_on(&self, host: &str) -> Option<SentOn> {
         let error = self.source.as_ref()?;
-        let (slot, at) = error.detail()?.split_once(' ')?;
-        let (its, port) = at.split_once(' ').map_or(at, |(at, _)| at).rsplit_once(':')?;
-        // It may leave that out where it is the same.
-        let at = (if its.is_empty() { host } else { its }.to_owned(), port.parse().ok()?);
-        match error.code()? {
-            "MOVED" => Some(SentOn::Moved(HashSlot::new(slot.parse().ok()?)?, at)),
-            "ASK" => Some(SentOn::Asked(at)),
-            _ => None,
-        }
+        let is_moved = match error.code()? {
+            "MOVED" => true,
+            "ASK" => false,
+            _ => return None,
+        };
+        let mut words = error.detail()?.split(' ');
+        let slot = HashSlot::new(words.next()?.parse().ok()?)?;
+        let (its, port) = words.next()?.rsplit_once(':')?;
+        let port = port.parse().ok()?;
+        // It leaves out what is the same, and says "?" of who should have a name, and has none.
+        let host = if its.is_empty() { host } else { its };
+        Some(SentOn { slot, to: (host != "?").then(|| (host.to_owned(), port)), is_moved })
     }
 
     /// It was sent on, again and again.
@@ -235,6 +247,12 @@ impl Failure {
             }
             source => Self { source, ..self },
         }
+    }
+
+    /// It may pass.
+    pub(crate) fn passing(mut self) -> Self {
+        self.next = Next::Retry;
+        self
     }
 
     /// What was asked changes nothing.
@@ -334,12 +352,16 @@ mod tests {
 
     #[test]
     fn whoever_is_sent_on_knows_where_to() {
-        let to = |host: &str| (host.to_owned(), 7000);
+        let to = |host: &str, is_moved| {
+            let to = (host != "?").then(|| (host.to_owned(), 7000));
+            Some(SentOn { slot: HashSlot::new(7).unwrap(), to, is_moved })
+        };
         for (line, sent) in [
-            ("MOVED 7 h:7000", Some(SentOn::Moved(HashSlot::new(7).unwrap(), to("h")))),
-            ("MOVED 7 :7000", Some(SentOn::Moved(HashSlot::new(7).unwrap(), to("asked")))),
-            ("MOVED 7 ::1:7000", Some(SentOn::Moved(HashSlot::new(7).unwrap(), to("::1")))),
-            ("ASK 7 h:7000", Some(SentOn::Asked(to("h")))),
+            ("MOVED 7 h:7000", to("h", true)),
+            ("MOVED 7 :7000", to("asked", true)),
+            ("MOVED 7 ::1:7000", to("::1", true)),
+            ("MOVED 7 ?:7000", to("?", true)),
+            ("ASK 7 h:7000", to("h", false)),
             ("MOVED 16384 h:7000", None),
             ("MOVED 7 h", None),
             ("MOVED", None),

@@ -23,12 +23,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use self::live::Live;
 use self::live::{Asking, Left};
 use crate::error::Failure;
+use crate::flight::{Flight, Landing};
 use crate::source::{Ask, command};
 
 /// How long a connection that owes a small answer may say nothing: it may be dead without a word.
@@ -42,6 +42,8 @@ pub(crate) const FLOOR: u64 = 1 << 20;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
 /// why, the next one needs more time.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// Longer than any opener takes.
+const CONNECTING: Duration = Duration::from_secs(12);
 /// How often in a row the silence may get twice as long.
 const DOUBLED: u32 = 3;
 
@@ -60,7 +62,7 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct State {
     live: Option<Arc<Live>>,
-    connecting: Option<watch::Receiver<Option<Opened>>>,
+    connecting: Option<Flight<Opened>>,
     /// How many connections in a row were given up, and when that was last worth remembering.
     given_up: u32,
     remembered: Option<Instant>,
@@ -103,38 +105,40 @@ impl Lane {
         opener: &Arc<O>,
         deadline: Instant,
     ) -> Result<Arc<Live>, Failure> {
-        let mut connecting = {
-            let mut state = lock(&self.state);
-            if let Some(live) = &state.live {
-                return Ok(Arc::clone(live));
-            }
-            // Closed, where the runtime ended that its task was on.
-            match state.connecting.take().filter(|connecting| connecting.has_changed().is_ok()) {
-                Some(connecting) => state.connecting.insert(connecting).clone(),
-                None => {
-                    let (tell, connecting) = watch::channel(None);
-                    tokio::spawn(Arc::clone(self).connect(Arc::clone(opener), tell));
-                    state.connecting.insert(connecting).clone()
+        loop {
+            let opened = {
+                let mut state = lock(&self.state);
+                if let Some(live) = &state.live {
+                    return Ok(Arc::clone(live));
                 }
+                let under_way = state.connecting.take().filter(|flight| flight.is_under_way(CONNECTING));
+                let flight = under_way.unwrap_or_else(|| {
+                    let (flight, landing) = Flight::begin();
+                    tokio::spawn(Arc::clone(self).connect(Arc::clone(opener), landing));
+                    flight
+                });
+                state.connecting.insert(flight).wait(CONNECTING)
+            };
+            match timeout_at(deadline, opened).await {
+                Ok(Some(opened)) => return opened,
+                // Its task is gone, or never ran.
+                Ok(None) => {}
+                Err(_) => return Err(Failure::no_connection_yet()),
             }
-        };
-        match timeout_at(deadline, connecting.wait_for(Option::is_some)).await {
-            Ok(Ok(opened)) => opened.clone().unwrap_or_else(|| Err(Failure::no_connection_yet())),
-            Ok(Err(_)) | Err(_) => Err(Failure::no_connection_yet()),
         }
     }
 
-    async fn connect<O: Opener>(self: Arc<Self>, opener: Arc<O>, tell: watch::Sender<Option<Opened>>) {
+    async fn connect<O: Opener>(self: Arc<Self>, opener: Arc<O>, landing: Landing<Opened>) {
+        landing.start();
         let opened = opener.open().await.map(|connection| Arc::new(Live::new(connection)));
         {
             let mut state = lock(&self.state);
-            state.connecting = None;
+            state.connecting.take_if(|flight| flight.lands_by(&landing));
             if let Ok(live) = &opened {
                 state.live = Some(Arc::clone(live));
             }
         }
-        // Those who wait hold the other end, if there still are any.
-        let _ = tell.send(Some(opened));
+        landing.land(opened);
     }
 
     /// Asks on it, and waits until that is answered, until `deadline`, or until the connection is given up.

@@ -46,6 +46,7 @@ mod assess;
 mod builder;
 mod call;
 mod error;
+mod flight;
 mod lane;
 mod link;
 mod pause;

@@ -89,22 +89,30 @@ impl Link {
 
     async fn ask(&self, ask: Ask<'_>, apart: bool, deadline: Instant) -> Result<Value, Failure> {
         match &self.0.way {
-            Way::Alone(server) => server.ready(apart, deadline).await?.ask(&ask, deadline).await,
+            Way::Alone(server) => {
+                let turn = server.turn(apart, deadline).await?;
+                turn.ready(deadline).await?.ask(&ask, deadline).await
+            }
             Way::Cluster(cluster) => cluster.ask(ask, apart, deadline).await,
         }
     }
 
     /// Sends a command to one of the servers.
     pub(crate) async fn send_to(&self, node: &Node, cmd: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let ready = self.server(node)?.ready(false, deadline).await?;
+        let ready = self.server(node)?.ready(deadline).await?;
         ready.ask(&Ask::one(cmd), deadline).await
     }
 
     /// Each server that has a part of the keys.
     pub(crate) async fn nodes(&self, deadline: Instant) -> Result<Vec<Node>, Failure> {
-        let Way::Cluster(cluster) = &self.0.way else { return Ok(vec![Node::Only]) };
-        let masters = cluster.masters(deadline).await?;
-        Ok(masters.into_iter().map(|(host, port)| Node::At { host, port }).collect())
+        self.parts(deadline).await.map(|(nodes, _)| nodes)
+    }
+
+    /// The same, and of a cluster how many hash slots they have together.
+    pub(crate) async fn parts(&self, deadline: Instant) -> Result<(Vec<Node>, Option<usize>), Failure> {
+        let Way::Cluster(cluster) = &self.0.way else { return Ok((vec![Node::Only], None)) };
+        let (masters, slots) = cluster.masters(deadline).await?;
+        Ok((masters.into_iter().map(|(host, port)| Node::At { host, port }).collect(), Some(slots)))
     }
 
     /// A connection to hear what is published: of a cluster's any server will do.

@@ -114,8 +114,15 @@ impl<'a> Ask<'a> {
         if let Some(then) = self.then {
             all.add_command(then.clone());
         }
-        let (before, count) = (usize::from(self.asking), 1 + usize::from(self.then.is_some()));
-        let mut said = connection.send_packed_commands(&all, before, count).await?;
+        let count = usize::from(self.asking) + 1 + usize::from(self.then.is_some());
+        let mut said = connection.send_packed_commands(&all, 0, count).await?;
+        if self.asking {
+            let asking = said.remove(0);
+            // It was sent on, then, and says no more than where to.
+            if let (Value::ServerError(_), Some(first)) = (&asking, said.first_mut()) {
+                *first = asking;
+            }
+        }
         match (self.then, said.pop()) {
             (None, Some(one)) => Ok(one),
             (_, last) => Ok(Value::Array(said.into_iter().chain(last).collect())),

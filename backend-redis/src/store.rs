@@ -29,7 +29,7 @@ use crate::wake::Wake;
 const RESERVE_TRIES: u32 = 3;
 
 /// Reservations in Redis or Valkey: a server, a master behind Sentinel, or a cluster. Cheap to clone; clones share one
-/// connection.
+/// connection to each server.
 ///
 /// Each call is sent until its deadline, with the same token or grant (S6), through lost connections, restarts and
 /// failovers. What a Redis can lose is in the project's docs/guarantees.md, and

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crc::{CRC_16_XMODEM, Crc};
-use redis::{Cmd, Value};
+use redis::Value;
 
 use crate::source::text;
 
@@ -44,12 +44,6 @@ pub(crate) struct Topology {
     slots: Box<[u16]>,
 }
 
-pub(crate) fn question() -> Cmd {
-    let mut cmd = Cmd::new();
-    cmd.arg("CLUSTER").arg("SLOTS");
-    cmd
-}
-
 impl Topology {
     /// Nothing is known yet.
     pub(crate) fn unknown() -> Self {
@@ -57,7 +51,7 @@ impl Topology {
     }
 
     /// What CLUSTER SLOTS says: ranges, each with its master and then its replicas. A server that has met no other
-    /// doesn't know its own address: it is the one that was `asked`.
+    /// doesn't know its own address: it is the one that was `asked`. Nothing, where it says of no slot who has it.
     pub(crate) fn read(said: &Value, asked: &str) -> Option<Self> {
         let Value::Array(ranges) = said else { return None };
         let mut topology = Self::unknown();
@@ -80,7 +74,12 @@ impl Topology {
                 }
             }
         }
-        Some(topology)
+        (!topology.masters.is_empty()).then_some(topology)
+    }
+
+    /// How many slots somebody has.
+    pub(crate) fn assigned(&self) -> usize {
+        self.slots.iter().filter(|master| **master != NOBODY).count()
     }
 
     pub(crate) fn master_of(&self, slot: HashSlot) -> Option<&At> {
@@ -105,12 +104,31 @@ impl fmt::Debug for Topology {
 
 fn at(server: &Value, asked: &str) -> Option<At> {
     let Value::Array(server) = server else { return None };
-    let [host, Value::Int(port), ..] = &server[..] else { return None };
+    let [host, Value::Int(port), more @ ..] = &server[..] else { return None };
     let host = match host {
         Value::Nil => None,
         host => Some(text(host)?).filter(|host| !host.is_empty()),
     };
+    let host = match host {
+        // It should have a name, and has none.
+        Some(unnamed) if unnamed == "?" => more.get(1).and_then(ip),
+        host => host,
+    };
     Some((host.unwrap_or_else(|| asked.to_owned()), u16::try_from(*port).ok()?))
+}
+
+/// Among what else is said of a server.
+fn ip(more: &Value) -> Option<String> {
+    match more {
+        Value::Array(words) => words
+            .chunks_exact(2)
+            .find(|pair| text(&pair[0]).as_deref() == Some("ip"))
+            .and_then(|pair| text(&pair[1])),
+        Value::Map(pairs) => {
+            pairs.iter().find(|(word, _)| text(word).as_deref() == Some("ip")).and_then(|(_, ip)| text(ip))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -167,6 +185,7 @@ mod tests {
         ] {
             assert_eq!(topology.master_of(HashSlot(slot)).map(|(host, _)| &**host), master, "{slot}");
         }
+        assert_eq!(topology.assigned(), 16_383);
         assert_eq!(Topology::unknown().master_of(HashSlot(7)), None);
     }
 
@@ -177,6 +196,11 @@ mod tests {
             let topology = Topology::read(&said, "asked").unwrap();
             assert_eq!(topology.masters(), [("asked".to_owned(), 7)]);
         }
+        let id = host("id");
+        let unnamed =
+            Value::Array(vec![host("?"), Value::Int(7), id, Value::Array(vec![host("ip"), host("::1")])]);
+        let topology = Topology::read(&Value::Array(vec![range(0, 16_383, [unnamed])]), "asked").unwrap();
+        assert_eq!(topology.masters(), [("::1".to_owned(), 7)]);
     }
 
     #[test]
@@ -184,6 +208,7 @@ mod tests {
         let a = || server(host("a"), 1);
         for said in [
             Value::Okay,
+            Value::Array(vec![]),
             Value::Array(vec![range(0, 16_384, [a()])]),
             Value::Array(vec![range(-1, 7, [a()])]),
             Value::Array(vec![range(9, 7, [a()])]),

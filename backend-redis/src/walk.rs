@@ -11,8 +11,10 @@
 //! key      on B          moved to A                     it was on neither when that was read
 //! ```
 //!
-//! So when all were read, each is asked whether it still has the same slots. If not, all are read again, but not for ever:
-//! a cluster may move slots for hours.
+//! So when all were read, each is asked whether it still has the same slots, and these have to be all that there are. If
+//! not, all are read again, but not for ever: a cluster may move slots for hours.
+
+use std::collections::HashSet;
 
 use oncekey_core::StoreError;
 use redis::{Cmd, Value};
@@ -131,7 +133,8 @@ impl<'a> Walk<'a> {
         let mut cmd = Cmd::new();
         cmd.arg("CLUSTER").arg("NODES");
         let mut parts = Vec::new();
-        for node in link.nodes(until).await? {
+        let (nodes, slots) = link.parts(until).await?;
+        for node in nodes {
             let part = if link.is_cluster() {
                 let said = link.send_to(&node, &cmd, until).await?;
                 text(&said).as_deref().and_then(own_part).ok_or_else(Failure::nonsense)?
@@ -140,7 +143,8 @@ impl<'a> Walk<'a> {
             };
             parts.push((node, part));
         }
-        Ok(parts)
+        let is_all = slots.is_none_or(|slots| are_all(parts.iter().map(|(_, part)| part), slots));
+        if is_all { Ok(parts) } else { Err(Failure::moving().passing()) }
     }
 
     /// What its server shows next; nothing where others have the slots now.
@@ -203,6 +207,21 @@ fn own_part(said: &str) -> Option<Part> {
     Some(format!("{} {is_master} {epoch} {slots}", own[0]))
 }
 
+/// Whether these have so many slots, each of them once. One that says who has what may not know of the last change.
+fn are_all<'a>(parts: impl Iterator<Item = &'a Part>, slots: usize) -> bool {
+    let mut all = HashSet::new();
+    // After its name, its role and its epoch; those in brackets are on their way.
+    let ranges = parts.flat_map(|part| part.split(' ').skip(3)).filter(|word| !word.starts_with('['));
+    for range in ranges {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
+        if !(first..=last).all(|slot| all.insert(slot)) {
+            return false;
+        }
+    }
+    all.len() == slots
+}
+
 impl RedisStore {
     /// Whether the key is of this prefix and no longer one.
     pub(crate) fn is_ours(&self, key: &str) -> bool {
@@ -218,6 +237,22 @@ pub(crate) fn is_digest(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slot_that_nobody_has_or_two_have_means_that_not_all_were_heard_of() {
+        let are = |parts: &[&str], slots| {
+            are_all(parts.iter().map(|part| (*part).to_owned()).collect::<Vec<_>>().iter(), slots)
+        };
+        assert!(are(&["a master 1 0-5 9", "b master 2 6-8"], 10));
+        assert!(
+            are(&["a master 1 0-5 [6-<-b]", "b master 2 6-9 [6->-a]"], 10),
+            "on its way, and with one of them"
+        );
+        assert!(!are(&["a master 1 0-5 9", "b master 2 6-7"], 10), "8 is missing");
+        assert!(!are(&["a master 1 0-5 9", "b master 2 5-7"], 9), "both have 5");
+        assert!(!are(&["a master 1 0-5", "b replica 2 "], 10));
+        assert!(!are(&[], 10));
+    }
 
     fn said(epoch: u32, slots: &str) -> Option<Part> {
         own_part(&format!(

@@ -1,43 +1,40 @@
 //! [`Cluster`]: which of its servers a call goes to.
 //!
 //! Each server has connections of its own, so that one which is silent is waited for by those alone that need it. Who has
-//! which slots is known from what one of them said last:
+//! which slots is known from the last [look](look):
 //!
 //! ```text
 //!  call ──▶ the slot's master ──▶ answered
-//!               ├─ MOVED: sent on, which is remembered of the slot; and who has what is asked anew, in the background
+//!               ├─ MOVED: sent on, which is remembered of the slot; and a look, in the background
 //!               ├─ ASK: sent on, this once
-//!               └─ not reached: who has what is asked anew, until the slot has another master or this one is back
+//!               └─ not connected: a look, again and again, until the slot has another master or this one is back
 //! ```
 //!
 //! A server that sends on has done nothing. So here, too, an error says for certain whether a call may have had an effect.
 
-use std::collections::HashMap;
+mod known;
+mod look;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use redis::Value;
 use redis::aio::PubSub;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
+use self::known::Known;
+use self::look::{SOON, When};
 use super::Terms;
-use super::server::Server;
+use super::server::{Ready, Server};
 use crate::address::Login;
-use crate::error::{Failure, Next, SentOn};
+use crate::error::{Failure, Next};
 use crate::pause;
-use crate::source::{Ask, Source};
-use crate::topology::{self, At, HashSlot, Topology};
+use crate::source::Ask;
+use crate::topology::{At, HashSlot};
 
 /// How often a call is sent on before it begins anew.
 const SENT_ON: u32 = 5;
-/// How long one that should know who has what is asked before others are asked too; and how long it takes until that is
-/// asked again while a call waits for a connection.
-const SOON: Duration = Duration::from_millis(500);
-/// How long each of them may take.
-const ANSWER: Duration = Duration::from_secs(3);
 
 pub(super) struct Cluster {
     /// Of the URL.
@@ -49,23 +46,10 @@ pub(super) struct Cluster {
     turn: AtomicUsize,
 }
 
-struct Known {
-    topology: Topology,
-    /// What was heard since of single slots.
-    moved: HashMap<HashSlot, At>,
-    servers: HashMap<At, Server>,
-    looking: Option<watch::Receiver<Option<Result<(), Failure>>>>,
-}
-
 impl Cluster {
     pub(super) fn new(nodes: Vec<At>, login: Login, terms: Terms) -> Result<Arc<Self>, Failure> {
-        let known = Known {
-            topology: Topology::unknown(),
-            moved: HashMap::new(),
-            servers: HashMap::new(),
-            looking: None,
-        };
-        let cluster = Self { nodes, login, terms, known: Mutex::new(known), turn: AtomicUsize::new(0) };
+        let known = Mutex::new(Known::nothing());
+        let cluster = Self { nodes, login, terms, known, turn: AtomicUsize::new(0) };
         cluster.nodes.iter().try_for_each(|node| cluster.server(node).map(drop))?;
         Ok(Arc::new(cluster))
     }
@@ -85,56 +69,43 @@ impl Cluster {
         apart: bool,
         deadline: Instant,
     ) -> Result<Value, Failure> {
-        let slot = ask.key().map(HashSlot::of);
-        let mut asking = None;
-        let mut failure = None;
+        let mut slot = ask.key().map(HashSlot::of);
+        let (mut asked, mut failure) = (None::<At>, None);
         for _ in 0..SENT_ON {
-            let at = match &asking {
-                Some(at) => At::clone(at),
-                None => self.place(slot, deadline).await?,
-            };
-            let server = self.server(&at)?;
-            let ready = tokio::select! {
-                biased;
-                ready = server.ready(apart, deadline) => ready,
-                // A server that hangs is connected to for long, and somebody else may have the slot meanwhile.
-                () = self.has_moved(slot, &at, deadline) => {
-                    asking = None;
-                    continue;
-                }
-            };
-            let said = match ready {
-                Ok(ready) => ready.ask(&ask.asking(asking.is_some()), deadline).await,
-                // Nothing was sent, and it may be sent to another.
+            let place = self.place(slot, deadline).await?;
+            let asking = asked.is_some();
+            let at = asked.take().unwrap_or_else(|| place.clone());
+            let ready = match self.ready(&at, apart, slot, &place, deadline).await {
+                Ok(Some(ready)) => ready,
+                Ok(None) => continue,
                 Err(not_reached) => {
-                    asking = None;
-                    if not_reached.next == Next::Retry
-                        && self.look(None, deadline).await.is_ok()
-                        && self.known().place(slot).is_some_and(|now| now != at)
-                    {
+                    let looked = self.look(When::InTime, deadline).await;
+                    if looked.is_ok() && self.known().has_moved(slot, &place) {
                         failure = Some(not_reached);
                         continue;
                     }
                     return Err(not_reached);
                 }
             };
-            let failed = match said {
+            let failed = match ready.ask(&ask.asking(asking), deadline).await {
                 Ok(said) => return Ok(said),
                 Err(failed) => failed,
             };
-            match failed.sent_on(&at.0) {
-                Some(SentOn::Moved(slot, to)) => {
-                    self.known().moved.insert(slot, to.clone());
-                    self.look_beside(Some(to));
-                    asking = None;
+            let Some(sent_on) = failed.sent_on(&at.0) else {
+                // Another may have its place.
+                if matches!(failed.next, Next::Retry | Next::Give) {
+                    self.look_beside(When::InTime);
                 }
-                Some(SentOn::Asked(to)) => asking = Some(to),
-                None => {
-                    if failed.next == Next::Retry {
-                        self.look_beside(None);
-                    }
-                    return Err(failed);
+                return Err(failed);
+            };
+            slot = Some(sent_on.slot);
+            match sent_on.to {
+                Some(to) if sent_on.is_moved => {
+                    self.known().moves(sent_on.slot, to);
+                    self.look_beside(When::AtOnce);
                 }
+                Some(to) => asked = Some(to),
+                None => self.look(When::AtOnce, deadline).await?,
             }
             failure = Some(failed);
         }
@@ -144,37 +115,63 @@ impl Cluster {
     /// Who has a slot; where that isn't known, somebody who can say it.
     async fn place(self: &Arc<Self>, slot: Option<HashSlot>, deadline: Instant) -> Result<At, Failure> {
         if let Some(at) = self.known().place(slot) {
-            return Ok(at);
+            return Ok(at.clone());
         }
         if self.known().topology.masters().is_empty() {
-            self.look(None, deadline).await?;
+            self.look(When::InTime, deadline).await?;
         }
         let known = self.known();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        known.place(slot).or_else(|| known.any(turn)).ok_or_else(Failure::unreached)
+        known.place(slot).or_else(|| known.any(turn)).cloned().ok_or_else(Failure::unreached)
     }
 
-    /// Returns when somebody else has it than who had it.
-    async fn has_moved(self: &Arc<Self>, slot: Option<HashSlot>, from: &At, deadline: Instant) {
-        loop {
-            pause::until(Instant::now() + SOON).await;
-            let looked = self.look(None, deadline).await;
-            if looked.is_ok() && slot.is_some() && self.known().place(slot).is_some_and(|at| at != *from) {
-                return;
+    /// A connection to a server; or nothing, if the slot has another place by then.
+    ///
+    /// Where there is no connection, somebody else may be the master by now, and somebody else have its address. So that
+    /// is looked at before one is made; and again while it is made, for a server that hangs takes long.
+    async fn ready(
+        self: &Arc<Self>,
+        at: &At,
+        apart: bool,
+        slot: Option<HashSlot>,
+        place: &At,
+        deadline: Instant,
+    ) -> Result<Option<Ready>, Failure> {
+        let turn = self.server(at)?.turn(apart, deadline).await?;
+        if turn.is_connected() {
+            return turn.ready(deadline).await.map(Some);
+        }
+        self.look_if_long_ago(deadline).await;
+        if self.known().has_moved(slot, place) {
+            return Ok(None);
+        }
+        let has_moved = async {
+            loop {
+                pause::until(Instant::now() + SOON).await;
+                let looked = self.look(When::InTime, deadline).await;
+                if looked.is_ok() && self.known().has_moved(slot, place) {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            biased;
+            ready = turn.ready(deadline) => ready.map(Some),
+            () = has_moved => Ok(None),
         }
     }
 
-    /// All that have slots, as one of them says now.
-    pub(super) async fn masters(self: &Arc<Self>, deadline: Instant) -> Result<Vec<At>, Failure> {
-        self.look(None, deadline).await?;
-        Ok(self.known().topology.masters().to_vec())
+    /// All that have slots, as they say now; and how many slots those are.
+    pub(super) async fn masters(self: &Arc<Self>, deadline: Instant) -> Result<(Vec<At>, usize), Failure> {
+        self.look(When::AtOnce, deadline).await?;
+        let known = self.known();
+        Ok((known.topology.masters().to_vec(), known.topology.assigned()))
     }
 
     /// Whether those masters that are reached are such as a store may be opened on; and whether one is.
     pub(super) async fn fits(self: &Arc<Self>, deadline: Instant) -> Result<(), Failure> {
         let mut asked = JoinSet::new();
-        for at in self.masters(deadline).await? {
+        for at in self.masters(deadline).await?.0 {
             let server = self.server(&at)?;
             asked.spawn(async move { server.fits(deadline).await });
         }
@@ -191,11 +188,14 @@ impl Cluster {
 
     /// Any server will do. Each try begins with the next one: those that hang shall not keep it from the others for ever.
     pub(super) async fn listener(&self) -> Result<PubSub, Failure> {
-        let mut all = self.all();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % all.len().max(1);
-        all.rotate_left(turn);
+        let mut servers: Vec<At> = self.known().topology.servers().cloned().collect();
+        if servers.is_empty() {
+            servers.clone_from(&self.nodes);
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1);
+        servers.rotate_left(turn);
         let mut failed = Failure::unreached();
-        for at in all {
+        for at in servers {
             match timeout(4 * SOON, self.server(&at)?.listener()).await {
                 Ok(Ok(heard)) => return Ok(heard),
                 Ok(Err(failure)) => failed = failure,
@@ -208,117 +208,8 @@ impl Cluster {
     /// All servers that the cluster named last, and those of the URL: what is known now may be gone in a while.
     fn all(&self) -> Vec<At> {
         let mut all: Vec<At> = self.known().topology.servers().cloned().collect();
-        let more = self.nodes.iter().filter(|node| !all.contains(node)).cloned();
-        let more: Vec<At> = more.collect();
+        let more: Vec<At> = self.nodes.iter().filter(|node| !all.contains(node)).cloned().collect();
         all.extend(more);
         all
-    }
-
-    /// Asks anew who has what, and waits for that. All who want it wait for the same.
-    async fn look(self: &Arc<Self>, first: Option<At>, deadline: Instant) -> Result<(), Failure> {
-        let mut looking = self.looking(first);
-        match timeout_at(deadline, looking.wait_for(Option::is_some)).await {
-            Ok(Ok(looked)) => looked.clone().unwrap_or_else(|| Err(Failure::no_connection_yet())),
-            Ok(Err(_)) | Err(_) => Err(Failure::no_connection_yet()),
-        }
-    }
-
-    /// Asks anew, and nobody waits.
-    fn look_beside(self: &Arc<Self>, first: Option<At>) {
-        drop(self.looking(first));
-    }
-
-    fn looking(self: &Arc<Self>, first: Option<At>) -> watch::Receiver<Option<Result<(), Failure>>> {
-        let mut known = self.known();
-        // Closed, where the runtime ended that its task was on.
-        if let Some(looking) = known.looking.as_ref().filter(|looking| looking.has_changed().is_ok()) {
-            return looking.clone();
-        }
-        let (tell, looking) = watch::channel(None);
-        let cluster = Arc::clone(self);
-        tokio::spawn(async move {
-            let looked = cluster.learn(first).await;
-            cluster.known().looking = None;
-            // Those who wait hold the other end, if there still are any.
-            let _ = tell.send(Some(looked));
-        });
-        known.looking.insert(looking).clone()
-    }
-
-    /// Of who should know it best; then of all masters; and then of everybody.
-    async fn learn(self: &Arc<Self>, first: Option<At>) -> Result<(), Failure> {
-        let masters = self.known().topology.masters().to_vec();
-        for some in [first.into_iter().collect(), masters] {
-            if let Ok(Ok(topology)) = timeout(SOON, self.ask_each(some)).await {
-                self.known().learn(topology);
-                return Ok(());
-            }
-        }
-        let topology = self.ask_each(self.all()).await?;
-        self.known().learn(topology);
-        Ok(())
-    }
-
-    /// What the first of them says that says anything.
-    async fn ask_each(self: &Arc<Self>, each: Vec<At>) -> Result<Topology, Failure> {
-        let mut asked = JoinSet::new();
-        for at in each {
-            let server = self.server(&at)?;
-            asked.spawn(async move {
-                let until = Instant::now() + ANSWER;
-                let said =
-                    server.ready(false, until).await?.ask(&Ask::one(&topology::question()), until).await?;
-                Topology::read(&said, &at.0).ok_or_else(Failure::nonsense)
-            });
-        }
-        let mut failed: Option<Failure> = None;
-        while let Some(ended) = asked.join_next().await {
-            match ended {
-                Ok(Ok(topology)) => {
-                    // The others' answers are owed, and end by themselves.
-                    asked.detach_all();
-                    return Ok(topology);
-                }
-                // What has to be mended is said before what may pass.
-                Ok(Err(failure)) if failed.as_ref().is_none_or(|failed| failed.next == Next::Retry) => {
-                    failed = Some(failure.not_applied());
-                }
-                Ok(Err(_)) | Err(_) => {}
-            }
-        }
-        Err(failed.unwrap_or_else(Failure::unreached))
-    }
-}
-
-impl Known {
-    fn place(&self, slot: Option<HashSlot>) -> Option<At> {
-        let slot = slot?;
-        self.moved.get(&slot).or_else(|| self.topology.master_of(slot)).cloned()
-    }
-
-    /// One of the masters: the next one that there is a connection to, if there is.
-    fn any(&self, turn: usize) -> Option<At> {
-        let masters = self.topology.masters();
-        let mut turns = masters.iter().cycle().skip(turn % masters.len().max(1)).take(masters.len());
-        let next = turns.clone().next();
-        let is_connected = |at: &&At| self.servers.get(*at).is_some_and(Server::is_connected);
-        turns.find(is_connected).or(next).cloned()
-    }
-
-    /// A connection to a replica is not kept: it is looked at anew what that is set to, should it be promoted.
-    fn learn(&mut self, topology: Topology) {
-        self.topology = topology;
-        self.moved.clear();
-        self.servers.retain(|at, _| self.topology.masters().contains(at));
-    }
-
-    fn server(&mut self, at: &At, login: &Login, terms: &Terms) -> Result<Server, Failure> {
-        if let Some(server) = self.servers.get(at) {
-            return Ok(server.clone());
-        }
-        let source = Source::member(login, at).map_err(Failure::no_connection)?;
-        let server = Server::new(source, terms.clone());
-        self.servers.insert(at.clone(), server.clone());
-        Ok(server)
     }
 }

@@ -31,7 +31,7 @@ impl Link {
     ) -> Result<(Value, String), Failure> {
         let mut info = Cmd::new();
         info.arg("INFO").arg("server").arg("replication");
-        let ready = self.server(node)?.ready(false, deadline).await?;
+        let ready = self.server(node)?.ready(deadline).await?;
         let said = ready.hear(&Ask::two(cmd, &info), deadline).await?;
         let judged = unless_error(said).and_then(both).and_then(|[said, info]| {
             let said = unless_error(Ok(said))?;
@@ -50,7 +50,7 @@ impl Link {
 
 impl Server {
     pub(super) async fn fits(&self, deadline: Instant) -> Result<(), Failure> {
-        let (ready, questions) = (self.ready(false, deadline).await?, Questions::new());
+        let (ready, questions) = (self.ready(deadline).await?, Questions::new());
         // Perhaps it isn't asked what it is, but whether it is there.
         let Some(ask) = self.opening.asks(&questions) else { return Ok(()) };
         let said = ready.hear(&ask, deadline).await?;
@@ -83,20 +83,20 @@ impl Opening {
         }
     }
 
-    /// One of a cluster's says by itself that it has no slots any more.
+    /// One of a cluster's says to each call whether it is the master, but not to another cluster's, or to nobody's.
     fn asks<'a>(&self, questions: &'a Questions) -> Option<Ask<'a>> {
         match (self.is_in_cluster(), self.terms.may_evict) {
             _ if self.terms.looks => None,
-            (true, true) => None,
             (true, false) => Some(Ask::one(&questions.info)),
-            (false, true) => Some(Ask::one(&questions.hello)),
+            (_, true) => Some(Ask::one(&questions.hello)),
             (false, false) => Some(Ask::two(&questions.hello, &questions.info)),
         }
     }
 
     fn judge(&self, said: RedisResult<Value>) -> Result<(), Failure> {
         match (self.is_in_cluster(), self.terms.may_evict) {
-            (true, _) => keeps_records(said, true),
+            (true, true) => is_member(said),
+            (true, false) => keeps_records(said, true),
             (false, true) => is_master(said),
             (false, false) => {
                 let [hello, info] = both(said.map_err(unsure)?)?;
@@ -113,26 +113,39 @@ impl Opening {
 
 /// Whether that is what HELLO says. Whatever doesn't know the command is let pass: no script runs on a replica.
 fn is_master(hello: RedisResult<Value>) -> Result<(), Failure> {
+    match word(hello, "role")?.as_deref() {
+        None | Some("master") => Ok(()),
+        Some(_) => Err(Failure::replica(None)),
+    }
+}
+
+/// The same: whether it is one of a cluster's.
+fn is_member(hello: RedisResult<Value>) -> Result<(), Failure> {
+    match word(hello, "mode")?.as_deref() {
+        None | Some("cluster") => Ok(()),
+        Some(_) => Err(Failure::no_member()),
+    }
+}
+
+/// What HELLO says of that.
+fn word(hello: RedisResult<Value>, which: &str) -> Result<Option<String>, Failure> {
     let hello = match hello {
         Ok(Value::ServerError(error)) => Err(error.into()),
         hello => hello,
     };
-    let role = match hello {
-        Err(error) if error.code() == Some("ERR") => return Ok(()),
+    let word = match hello {
+        Err(error) if error.code() == Some("ERR") => None,
         Err(error) => return Err(unsure(error)),
         Ok(Value::Map(pairs)) => {
-            pairs.iter().find(|(name, _)| text(name).as_deref() == Some("role")).map(|(_, role)| text(role))
+            pairs.iter().find(|(name, _)| text(name).as_deref() == Some(which)).map(|(_, word)| text(word))
         }
         Ok(Value::Array(each)) => each
             .chunks_exact(2)
-            .find(|pair| text(&pair[0]).as_deref() == Some("role"))
+            .find(|pair| text(&pair[0]).as_deref() == Some(which))
             .map(|pair| text(&pair[1])),
         Ok(_) => None,
     };
-    match role.flatten().as_deref() {
-        None | Some("master") => Ok(()),
-        Some(_) => Err(Failure::replica(None)),
-    }
+    Ok(word.flatten())
 }
 
 /// Whether it says that it never evicts what it was given: one that may loses records while it looks well.
@@ -141,8 +154,10 @@ fn keeps_records(said: RedisResult<Value>, in_cluster: bool) -> Result<(), Failu
         Ok(Value::ServerError(error)) => keeps_records(Err(error.into()), in_cluster),
         Ok(info) => {
             let info = text(&info).unwrap_or_default();
-            if !in_cluster && is_in_cluster(&info) {
-                return Err(Failure::one_of_several(None));
+            match (in_cluster, is_in_cluster(&info)) {
+                (false, true) => return Err(Failure::one_of_several(None)),
+                (true, false) => return Err(Failure::no_member()),
+                _ => {}
             }
             match field(&info, "maxmemory_policy").as_deref() {
                 Some("noeviction") => Ok(()),

@@ -84,10 +84,17 @@ impl Waiting {
     }
 }
 
+/// Whoever has this may connect, and ask.
+pub(super) struct Turn {
+    opening: Arc<Opening>,
+    lane: Arc<Lane>,
+    taken: Option<Taken>,
+}
+
 /// A connection to it, to be asked.
 pub(super) struct Ready {
     lane: Arc<Lane>,
-    pub(super) live: Arc<Live>,
+    live: Arc<Live>,
     taken: Option<Taken>,
 }
 
@@ -98,12 +105,16 @@ impl Server {
         Self { opening: Arc::new(Opening { source, terms }), shared, waiting }
     }
 
-    /// The connection that all share, or one that nobody else has meanwhile.
-    pub(super) async fn ready(&self, apart: bool, deadline: Instant) -> Result<Ready, Failure> {
+    /// On the connection that all share, or on one that nobody else has meanwhile.
+    pub(super) async fn turn(&self, apart: bool, deadline: Instant) -> Result<Turn, Failure> {
         let taken = if apart { Some(self.waiting.take(deadline).await?) } else { None };
         let lane = Arc::clone(taken.as_ref().map_or(&self.shared, |taken| &taken.lane));
-        let live = lane.live(&self.opening, deadline).await?;
-        Ok(Ready { lane, live, taken })
+        Ok(Turn { opening: Arc::clone(&self.opening), lane, taken })
+    }
+
+    /// The connection that all share.
+    pub(super) async fn ready(&self, deadline: Instant) -> Result<Ready, Failure> {
+        self.turn(false, deadline).await?.ready(deadline).await
     }
 
     /// Whether calls find a connection.
@@ -114,6 +125,17 @@ impl Server {
     /// A connection to hear what is published.
     pub(super) async fn listener(&self) -> Result<PubSub, Failure> {
         self.opening.source.listener().await.map_err(Failure::no_connection)
+    }
+}
+
+impl Turn {
+    pub(super) fn is_connected(&self) -> bool {
+        self.lane.is_connected()
+    }
+
+    pub(super) async fn ready(self, deadline: Instant) -> Result<Ready, Failure> {
+        let live = self.lane.live(&self.opening, deadline).await?;
+        Ok(Ready { lane: self.lane, live, taken: self.taken })
     }
 }
 

@@ -194,7 +194,7 @@ async fn serves_the_others_from_the_start(out: Out) {
     }
     out.end(masters[0]);
     assert!(store.lookup(&there).await.unwrap().is_none(), "as soon as it answers it is asked");
-    // Its replica would send on whoever asks there, and while the driver looks for the master it answers nobody.
+    // Its replica would send on whoever asks there.
     assert_eq!(moved(), before, "nobody is sent to who isn't there");
 }
 
@@ -314,7 +314,6 @@ fn request() -> ReserveRequest {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_master_that_hangs_is_noticed_while_the_others_talk() {
     let cluster = Cluster::start().unwrap();
-    // Sooner than the driver notices.
     let builder = RedisStore::builder().call_deadline(Duration::from_secs(20));
     let store = builder.connect(&cluster.url()).await.unwrap();
     // Or the others would be silent too, until it has another master.

@@ -14,4 +14,5 @@ mod kit;
 mod open;
 mod purge;
 mod replica;
+mod strangers;
 mod walk;

@@ -56,6 +56,15 @@ impl Cluster {
         Self::of_one(Server::builder().in_cluster().all_by_tls(files))
     }
 
+    /// A server that may become one of a cluster's, and is in none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub fn nobody() -> Result<Server, Error> {
+        Server::builder().in_cluster().start()
+    }
+
     fn of_one(builder: Builder) -> Result<Self, Error> {
         let server = builder.start()?;
         server.cli(["cluster", "addslotsrange", "0", &(SLOTS - 1).to_string()])?;
