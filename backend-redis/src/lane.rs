@@ -42,6 +42,8 @@ pub(crate) const FLOOR: u64 = 1 << 20;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
 /// why, the next one needs more time.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// How often it is begun to connect again where the task that does is gone at once.
+const TRIES: u32 = 3;
 /// Longer than any opener takes.
 const CONNECTING: Duration = Duration::from_secs(12);
 /// How often in a row the silence may get twice as long.
@@ -105,7 +107,7 @@ impl Lane {
         opener: &Arc<O>,
         deadline: Instant,
     ) -> Result<Arc<Live>, Failure> {
-        loop {
+        for _ in 0..TRIES {
             let opened = {
                 let mut state = lock(&self.state);
                 if let Some(live) = &state.live {
@@ -123,9 +125,10 @@ impl Lane {
                 Ok(Some(opened)) => return opened,
                 // Its task is gone, or never ran.
                 Ok(None) => {}
-                Err(_) => return Err(Failure::no_connection_yet()),
+                Err(_) => break,
             }
         }
+        Err(Failure::no_connection_yet())
     }
 
     async fn connect<O: Opener>(self: Arc<Self>, opener: Arc<O>, landing: Landing<Opened>) {

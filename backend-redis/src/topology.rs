@@ -1,5 +1,6 @@
 //! [`Topology`]: which of a cluster's servers has which hash slots.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crc::{CRC_16_XMODEM, Crc};
@@ -40,6 +41,8 @@ impl HashSlot {
 pub(crate) struct Topology {
     masters: Vec<At>,
     replicas: Vec<At>,
+    /// What all of them are called among themselves: an address may be another's later.
+    names: HashSet<String>,
     /// Which of the masters has each.
     slots: Box<[u16]>,
 }
@@ -47,11 +50,12 @@ pub(crate) struct Topology {
 impl Topology {
     /// Nothing is known yet.
     pub(crate) fn unknown() -> Self {
-        Self { masters: Vec::new(), replicas: Vec::new(), slots: vec![NOBODY; SLOTS.into()].into() }
+        let (masters, replicas, names) = (Vec::new(), Vec::new(), HashSet::new());
+        Self { masters, replicas, names, slots: vec![NOBODY; SLOTS.into()].into() }
     }
 
     /// What CLUSTER SLOTS says: ranges, each with its master and then its replicas. A server that has met no other
-    /// doesn't know its own address: it is the one that was `asked`. Nothing, where it says of no slot who has it.
+    /// doesn't know its own address: it is the one that was `asked`.
     pub(crate) fn read(said: &Value, asked: &str) -> Option<Self> {
         let Value::Array(ranges) = said else { return None };
         let mut topology = Self::unknown();
@@ -61,6 +65,7 @@ impl Topology {
                 return None;
             };
             let (first, last) = (usize::try_from(*first).ok()?, usize::try_from(*last).ok()?);
+            topology.names.extend(std::iter::once(master).chain(replicas).filter_map(name));
             let master = at(master, asked)?;
             let known = topology.masters.iter().position(|at| *at == master);
             let number = known.unwrap_or_else(|| {
@@ -74,7 +79,13 @@ impl Topology {
                 }
             }
         }
-        (!topology.masters.is_empty()).then_some(topology)
+        Some(topology)
+    }
+
+    /// Whether both may be of one cluster: some server is in both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        let are_unnamed = self.names.is_empty() || other.names.is_empty();
+        are_unnamed || self.names.iter().any(|name| other.names.contains(name))
     }
 
     /// How many slots somebody has.
@@ -115,6 +126,11 @@ fn at(server: &Value, asked: &str) -> Option<At> {
         host => host,
     };
     Some((host.unwrap_or_else(|| asked.to_owned()), u16::try_from(*port).ok()?))
+}
+
+fn name(server: &Value) -> Option<String> {
+    let Value::Array(server) = server else { return None };
+    server.get(2).and_then(text)
 }
 
 /// Among what else is said of a server.
@@ -208,7 +224,6 @@ mod tests {
         let a = || server(host("a"), 1);
         for said in [
             Value::Okay,
-            Value::Array(vec![]),
             Value::Array(vec![range(0, 16_384, [a()])]),
             Value::Array(vec![range(-1, 7, [a()])]),
             Value::Array(vec![range(9, 7, [a()])]),

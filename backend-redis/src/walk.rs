@@ -14,8 +14,6 @@
 //! So when all were read, each is asked whether it still has the same slots, and these have to be all that there are. If
 //! not, all are read again, but not for ever: a cluster may move slots for hours.
 
-use std::collections::HashSet;
-
 use oncekey_core::StoreError;
 use redis::{Cmd, Value};
 use tokio::time::Instant;
@@ -209,17 +207,20 @@ fn own_part(said: &str) -> Option<Part> {
 
 /// Whether these have so many slots, each of them once. One that says who has what may not know of the last change.
 fn are_all<'a>(parts: impl Iterator<Item = &'a Part>, slots: usize) -> bool {
-    let mut all = HashSet::new();
+    let (mut all, mut count) = ([false; 16_384], 0);
     // After its name, its role and its epoch; those in brackets are on their way.
     let ranges = parts.flat_map(|part| part.split(' ').skip(3)).filter(|word| !word.starts_with('['));
     for range in ranges {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) else { continue };
-        if !(first..=last).all(|slot| all.insert(slot)) {
-            return false;
+        for slot in first..=last {
+            match all.get_mut(usize::from(slot)) {
+                Some(has) if !*has => (*has, count) = (true, count + 1),
+                _ => return false,
+            }
         }
     }
-    all.len() == slots
+    count == slots
 }
 
 impl RedisStore {

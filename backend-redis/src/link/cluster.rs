@@ -14,9 +14,11 @@
 
 mod known;
 mod look;
+mod said;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::Value;
 use redis::aio::PubSub;
@@ -33,6 +35,8 @@ use crate::pause;
 use crate::source::Ask;
 use crate::topology::{At, HashSlot};
 
+/// How long one may take to be connected to by who listens.
+const LISTEN: Duration = Duration::from_secs(2);
 /// How often a call is sent on before it begins anew.
 const SENT_ON: u32 = 5;
 
@@ -43,13 +47,13 @@ pub(super) struct Cluster {
     terms: Terms,
     known: Mutex<Known>,
     /// Who is asked next, where any will do.
-    turn: AtomicUsize,
+    next: AtomicUsize,
 }
 
 impl Cluster {
     pub(super) fn new(nodes: Vec<At>, login: Login, terms: Terms) -> Result<Arc<Self>, Failure> {
         let known = Mutex::new(Known::nothing());
-        let cluster = Self { nodes, login, terms, known, turn: AtomicUsize::new(0) };
+        let cluster = Self { nodes, login, terms, known, next: AtomicUsize::new(0) };
         cluster.nodes.iter().try_for_each(|node| cluster.server(node).map(drop))?;
         Ok(Arc::new(cluster))
     }
@@ -93,7 +97,7 @@ impl Cluster {
             };
             let Some(sent_on) = failed.sent_on(&at.0) else {
                 // Another may have its place.
-                if matches!(failed.next, Next::Retry | Next::Give) {
+                if failed.next == Next::Retry {
                     self.look_beside(When::InTime);
                 }
                 return Err(failed);
@@ -121,8 +125,8 @@ impl Cluster {
             self.look(When::InTime, deadline).await?;
         }
         let known = self.known();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        known.place(slot).or_else(|| known.any(turn)).cloned().ok_or_else(Failure::unreached)
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        known.place(slot).or_else(|| known.any(next)).cloned().ok_or_else(Failure::unreached)
     }
 
     /// A connection to a server; or nothing, if the slot has another place by then.
@@ -145,7 +149,7 @@ impl Cluster {
         if self.known().has_moved(slot, place) {
             return Ok(None);
         }
-        let has_moved = async {
+        let elsewhere = async {
             loop {
                 pause::until(Instant::now() + SOON).await;
                 let looked = self.look(When::InTime, deadline).await;
@@ -157,13 +161,18 @@ impl Cluster {
         tokio::select! {
             biased;
             ready = turn.ready(deadline) => ready.map(Some),
-            () = has_moved => Ok(None),
+            () = elsewhere => Ok(None),
         }
     }
 
-    /// All that have slots, as they say now; and how many slots those are.
+    /// All that have slots, as they say after this was asked; and how many slots those are.
     pub(super) async fn masters(self: &Arc<Self>, deadline: Instant) -> Result<(Vec<At>, usize), Failure> {
+        let before = self.known().begun;
         self.look(When::AtOnce, deadline).await?;
+        // One may have been under way.
+        if self.known().learned <= before {
+            self.look(When::AtOnce, deadline).await?;
+        }
         let known = self.known();
         Ok((known.topology.masters().to_vec(), known.topology.assigned()))
     }
@@ -192,11 +201,11 @@ impl Cluster {
         if servers.is_empty() {
             servers.clone_from(&self.nodes);
         }
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % servers.len().max(1);
-        servers.rotate_left(turn);
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % servers.len().max(1);
+        servers.rotate_left(next);
         let mut failed = Failure::unreached();
         for at in servers {
-            match timeout(4 * SOON, self.server(&at)?.listener()).await {
+            match timeout(LISTEN, self.server(&at)?.listener()).await {
                 Ok(Ok(heard)) => return Ok(heard),
                 Ok(Err(failure)) => failed = failure,
                 Err(_) => {}

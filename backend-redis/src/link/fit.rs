@@ -39,7 +39,7 @@ impl Link {
             if field(&info, "role").is_some_and(|role| role != "master") {
                 return Err(Failure::replica(None));
             }
-            if !self.is_cluster() && is_in_cluster(&info) {
+            if !self.is_cluster() && mode(&info).as_deref() == Some("cluster") {
                 return Err(Failure::one_of_several(None));
             }
             Ok((said, field(&info, "run_id").ok_or_else(Failure::nonsense)?))
@@ -154,9 +154,9 @@ fn keeps_records(said: RedisResult<Value>, in_cluster: bool) -> Result<(), Failu
         Ok(Value::ServerError(error)) => keeps_records(Err(error.into()), in_cluster),
         Ok(info) => {
             let info = text(&info).unwrap_or_default();
-            match (in_cluster, is_in_cluster(&info)) {
-                (false, true) => return Err(Failure::one_of_several(None)),
-                (true, false) => return Err(Failure::no_member()),
+            match mode(&info).as_deref() {
+                Some("cluster") if !in_cluster => return Err(Failure::one_of_several(None)),
+                Some(mode) if in_cluster && mode != "cluster" => return Err(Failure::no_member()),
                 _ => {}
             }
             match field(&info, "maxmemory_policy").as_deref() {
@@ -186,8 +186,8 @@ fn unread(why: &str) -> Failure {
 }
 
 /// Valkey has another word for it.
-fn is_in_cluster(info: &str) -> bool {
-    ["redis_mode", "server_mode"].iter().any(|word| field(info, word).is_some_and(|mode| mode == "cluster"))
+fn mode(info: &str) -> Option<String> {
+    ["redis_mode", "server_mode"].iter().find_map(|word| field(info, word))
 }
 
 /// Nothing is known of the server yet, and nothing was asked of it but that.

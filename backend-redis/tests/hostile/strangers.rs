@@ -27,14 +27,17 @@ fn asked_who_has_what(server: &Server) -> u64 {
     line.and_then(|line| line.split(',').next()).map_or(0, |count| count.parse().unwrap())
 }
 
-async fn of_a_stranger_at_a_masters_address(password: Option<&str>) {
+/// `stranger` starts whoever is at that port afterwards.
+async fn of_a_stranger_at_a_masters_address<S>(stranger: impl FnOnce(u16) -> S) {
     let cluster = Cluster::start().unwrap();
     let masters = cluster.masters();
     let (failed, well) = (masters[0], masters[1]);
     let [there, elsewhere] = [failed, well].map(|master| slots(master).next().unwrap());
     let builder = RedisStore::builder().call_deadline(Duration::from_secs(20));
     let store = builder.connect(&cluster.url()).await.unwrap();
-    let port = failed.tcp_address().unwrap().port().to_string();
+    let granted = store.reserve_or_fetch(&elsewhere, Token::fresh(), &request()).await.unwrap();
+    assert!(matches!(granted, ReservationOutcome::Reserved(_)), "{granted:?}");
+    let port = failed.tcp_address().unwrap().port();
     failed.kill().unwrap();
     // It is heard of before another is the master.
     timeout(Duration::from_millis(300), store.lookup(&there)).await.unwrap_err();
@@ -44,26 +47,46 @@ async fn of_a_stranger_at_a_masters_address(password: Option<&str>) {
     };
     wait_until("another master", Duration::from_secs(60), replaced).unwrap();
     cluster.agrees().unwrap();
-    let stranger = Server::builder().setting("port", &port).start().unwrap();
-    if let Some(password) = password {
-        stranger.cli(["config", "set", "requirepass", password]).unwrap();
-    }
+    let _stranger = stranger(port);
     let reserved = store.reserve_or_fetch(&there, Token::fresh(), &request()).await.unwrap();
     assert!(matches!(reserved, ReservationOutcome::Reserved(_)), "{reserved:?}");
-    assert!(store.lookup(&elsewhere).await.unwrap().is_none());
-    // By whoever comes next.
+    // By whoever comes next, and of what others have.
     let another = RedisStore::connect(&cluster.url()).await.unwrap();
-    assert!(another.lookup(&there).await.unwrap().is_some());
+    for store in [store, another] {
+        for slot in [&there, &elsewhere] {
+            assert!(store.lookup(slot).await.unwrap().is_some());
+        }
+    }
+}
+
+fn at(port: u16) -> Server {
+    Server::builder().setting("port", &port.to_string()).start().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_asked_of_a_stranger_at_a_masters_address() {
-    of_a_stranger_at_a_masters_address(None).await;
+    of_a_stranger_at_a_masters_address(at).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_at_a_masters_address_that_refuses_keeps_nobody_from_the_new_master() {
-    of_a_stranger_at_a_masters_address(Some("secret")).await;
+    let refuses = |port| {
+        let server = at(port);
+        server.cli(["config", "set", "requirepass", "secret"]).unwrap();
+        server
+    };
+    of_a_stranger_at_a_masters_address(refuses).await;
+}
+
+/// It is well, and of a later epoch than ours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_clusters_server_at_a_masters_address_is_not_believed() {
+    let of_another = |port| {
+        let cluster = Cluster::alone_at(port).unwrap();
+        cluster.servers()[0].cli(["cluster", "set-config-epoch", "100"]).unwrap();
+        cluster
+    };
+    of_a_stranger_at_a_masters_address(of_another).await;
 }
 
 #[tokio::test]
@@ -161,5 +184,20 @@ fn a_runtime_that_is_kept_and_not_driven_keeps_no_other_from_a_connection_for_ev
         let store = builder.connect_lazy(&url).unwrap();
         idle.block_on(async { timeout(Duration::ZERO, store.lookup(&slot("a"))).await }).unwrap_err();
         assert!(driven.block_on(store.lookup(&slot("a"))).unwrap().is_none());
+    }
+}
+
+/// A thread goes on after its runtime.
+#[test]
+fn a_runtime_that_was_shut_down_ends_a_call_and_not_never() {
+    let (cluster, server) = (Cluster::alone().unwrap(), Server::start().unwrap());
+    for url in [cluster.url(), server.url(0)] {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let handle = runtime.handle().clone();
+        let store = RedisStore::builder().connect_lazy(&url).unwrap();
+        runtime.shutdown_background();
+        let asked = std::thread::spawn(move || handle.block_on(store.lookup(&slot("a"))));
+        // It is an error, or tokio's own panic where a timer is needed.
+        assert!(!matches!(asked.join(), Ok(Ok(_))));
     }
 }

@@ -47,6 +47,15 @@ impl Cluster {
         Self::of_one(Server::builder().in_cluster())
     }
 
+    /// The same, at a port of 127.0.0.1 that somebody else had.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cluster::start`].
+    pub fn alone_at(port: u16) -> Result<Self, Error> {
+        Self::of_one(Server::builder().in_cluster().setting("port", &port.to_string()))
+    }
+
     /// The same, by TLS alone, with a certificate, its key, and whom it is signed by.
     ///
     /// # Errors

@@ -4,8 +4,8 @@
 //!  who was named last ──▶ all masters ──▶ all servers, and those of the URL
 //! ```
 //!
-//! The next are asked where none of these says it soon. One may be cut off from the others and say what was: so of several
-//! answers, those count that come from where the cluster is well, and of these the one of the latest epoch.
+//! The next are asked where none of these says soon that it is well, and knows it. One may be cut off from the others and
+//! say what was, or be another cluster's by now: [`best`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::both;
 use super::Cluster;
+use super::said::{Said, best};
 use crate::assess::field;
 use crate::error::{Failure, Next};
 use crate::flight::{Flight, Landing};
@@ -24,7 +25,8 @@ use crate::pause;
 use crate::source::{Ask, text};
 use crate::topology::{At, Topology};
 
-/// How long those that should know it are asked before others are; and from one look to the next.
+/// How long those that should know it are asked before others are, and the others are waited for; and from one look to
+/// the next.
 pub(super) const SOON: Duration = Duration::from_millis(500);
 /// The same from one look to the next where somebody was sent on.
 const HURRY: Duration = Duration::from_millis(50);
@@ -32,6 +34,8 @@ const HURRY: Duration = Duration::from_millis(50);
 const OTHERS: Duration = Duration::from_millis(50);
 /// How long each server may take.
 const ANSWER: Duration = Duration::from_secs(3);
+/// How often a look is begun again whose task is gone at once.
+const TRIES: u32 = 3;
 /// Longer than any look takes.
 const LOOK: Duration = Duration::from_secs(6);
 
@@ -44,37 +48,24 @@ pub(super) enum When {
     AtOnce,
 }
 
-/// What one of them says.
-struct Said {
-    topology: Topology,
-    /// By its own word, if it gives it.
-    is_well: bool,
-    epoch: u64,
-}
-
-impl Said {
-    fn counts_less_than(&self, other: &Self) -> bool {
-        (self.is_well, self.epoch) < (other.is_well, other.epoch)
-    }
-}
-
 impl Cluster {
     /// Looks anew, and waits for that. All who want it wait for the same.
     pub(super) async fn look(self: &Arc<Self>, when: When, deadline: Instant) -> Result<(), Failure> {
-        loop {
+        for _ in 0..TRIES {
             match timeout_at(deadline, self.looking(when)).await {
                 Ok(Some(looked)) => return looked,
                 // Its task is gone, or never ran.
                 Ok(None) => {}
-                Err(_) => return Err(Failure::no_connection_yet()),
+                Err(_) => break,
             }
         }
+        Err(self.known().failed.clone().unwrap_or_else(Failure::no_connection_yet))
     }
 
-    /// Looks anew, if that was long ago.
+    /// Looks anew, if nothing was learned for long.
     pub(super) async fn look_if_long_ago(self: &Arc<Self>, deadline: Instant) {
-        let looked = self.known().looked;
-        if looked.is_none_or(|looked| looked.elapsed() > SOON) {
+        let learned = self.known().learned_at;
+        if learned.is_none_or(|learned| learned.elapsed() > SOON) {
             // Who had it is asked all the same.
             let _ = self.look(When::InTime, deadline).await;
         }
@@ -95,7 +86,7 @@ impl Cluster {
         }
         let (flight, landing) = Flight::begin();
         known.hurry = Arc::default();
-        let (last, hurry) = (known.looked, Arc::clone(&known.hurry));
+        let (last, hurry) = (known.asked_at, Arc::clone(&known.hurry));
         if when == When::AtOnce {
             hurry.notify_one();
         }
@@ -117,53 +108,68 @@ impl Cluster {
             }
             pause::until(last + HURRY).await;
         }
-        let (look, first) = self.known().looks();
+        let (look, first) = self.known().begin();
+        let asked_at = Some(Instant::now());
         let found = self.find(first).await;
-        let looked = {
+        let (looked, is_another) = {
             let mut known = self.known();
             known.looking.take_if(|flight| flight.lands_by(&landing));
-            known.looked = Some(Instant::now());
-            found.map(|topology| known.learn(topology, look))
+            let looked = match found {
+                Ok(said) => {
+                    known.learn(said, look, asked_at);
+                    Ok(())
+                }
+                Err(failure) => {
+                    known.failed = Some(failure.clone());
+                    Err(failure)
+                }
+            };
+            (looked, known.first.is_some())
         };
         landing.land(looked);
+        // Somebody was sent on meanwhile.
+        if is_another {
+            self.look_beside(When::AtOnce);
+        }
     }
 
-    async fn find(self: &Arc<Self>, first: Option<At>) -> Result<Topology, Failure> {
+    async fn find(self: &Arc<Self>, first: Option<At>) -> Result<Said, Failure> {
         let masters = self.known().topology.masters().to_vec();
         for some in [first.into_iter().collect(), masters] {
-            let said = self.ask_each(some, Instant::now() + SOON).await;
-            if let Ok(Said { topology, is_well: true, .. }) = said {
-                return Ok(topology);
+            if let Ok(said) = self.ask_each(some, SOON).await
+                && said.is_well
+                && said.is_of(&self.known().topology)
+            {
+                return Ok(said);
             }
         }
-        self.ask_each(self.all(), Instant::now() + ANSWER).await.map(|said| said.topology)
+        self.ask_each(self.all(), ANSWER).await
     }
 
-    /// The best of what they say by then, or soon after one of them said something good.
-    async fn ask_each(self: &Arc<Self>, each: Vec<At>, mut until: Instant) -> Result<Said, Failure> {
+    /// The best of what they say so soon; or a little later than one of them.
+    async fn ask_each(self: &Arc<Self>, each: Vec<At>, within: Duration) -> Result<Said, Failure> {
         let mut asked = JoinSet::new();
         for at in each {
             let cluster = Arc::clone(self);
             asked.spawn(async move { cluster.ask_one(&at).await });
         }
-        let (mut best, mut failed) = (None::<Said>, None::<Failure>);
+        let (mut until, mut all, mut failed) = (Instant::now() + within, Vec::new(), None::<Failure>);
         while let Ok(Some(ended)) = timeout_at(until, asked.join_next()).await {
             match ended {
                 Ok(Ok(said)) => {
-                    if said.is_well {
-                        until = until.min(Instant::now() + OTHERS);
-                    }
-                    if best.as_ref().is_none_or(|best| best.counts_less_than(&said)) {
-                        best = Some(said);
-                    }
+                    let is_good = said.is_well && said.is_of(&self.known().topology);
+                    until = until.min(Instant::now() + if is_good { OTHERS } else { SOON });
+                    all.push(said);
                 }
                 Ok(Err(failure)) => failed = Some(worse(failed, failure.not_applied())),
                 Err(_) => {}
             }
         }
+        let is_waited_for = !asked.is_empty();
         // The others' answers are owed, and end by themselves.
         asked.detach_all();
-        best.ok_or_else(|| failed.unwrap_or_else(Failure::unreached))
+        let failed = failed.map(|failed| if is_waited_for { failed.passing() } else { failed });
+        best(all, &self.known().topology).ok_or_else(|| failed.unwrap_or_else(Failure::unreached))
     }
 
     async fn ask_one(&self, at: &At) -> Result<Said, Failure> {
@@ -174,8 +180,12 @@ impl Cluster {
         let ready = self.server(at)?.ready(until).await?;
         let [slots, info] = both(ready.ask(&Ask::two(&slots, &info), until).await?)?;
         let (topology, info) = (Topology::read(&slots, &at.0), text(&info).unwrap_or_default());
+        let topology = topology.ok_or_else(|| Failure::nonsense().not_applied())?;
+        if topology.masters().is_empty() {
+            return Err(Failure::no_member());
+        }
         Ok(Said {
-            topology: topology.ok_or_else(Failure::no_member)?,
+            topology,
             is_well: field(&info, "cluster_state").is_none_or(|state| state == "ok"),
             epoch: field(&info, "cluster_current_epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0),
         })
@@ -197,17 +207,6 @@ fn worse(one: Option<Failure>, other: Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_is_cut_off_counts_less_than_who_is_not_and_an_older_epoch_less_than_a_later_one() {
-        let said = |is_well, epoch| Said { topology: Topology::unknown(), is_well, epoch };
-        let in_order = [(false, 1), (false, 2), (true, 0), (true, 1)];
-        for (n, (is_well, epoch)) in in_order.into_iter().enumerate() {
-            for (m, (its, other)) in in_order.into_iter().enumerate() {
-                assert_eq!(said(is_well, epoch).counts_less_than(&said(its, other)), n < m, "{n} {m}");
-            }
-        }
-    }
 
     #[test]
     fn what_has_to_be_mended_is_told_and_may_pass_if_another_may() {
