@@ -164,7 +164,8 @@ async fn a_slot_that_goes_and_comes_back_raises_an_epoch() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_ends_though_slots_move_for_ever() {
     let cluster = Cluster::start().unwrap();
-    let store = RedisStore::connect(&cluster.url()).await.unwrap();
+    let builder = RedisStore::builder().call_deadline(Duration::from_secs(1));
+    let store = builder.connect(&cluster.url()).await.unwrap();
     // Many more commands than a slot takes to change hands.
     let keys = 300;
     for n in 0..keys {
