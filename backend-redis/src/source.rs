@@ -118,8 +118,7 @@ impl<'a> Ask<'a> {
         let mut said = connection.send_packed_commands(&all, 0, count).await?;
         if self.asking {
             let asking = said.remove(0);
-            // It was sent on, then, and says no more than where to.
-            if let (Value::ServerError(_), Some(first)) = (&asking, said.first_mut()) {
+            if let Some(first) = said.first_mut().filter(|first| tells_less(first, &asking)) {
                 *first = asking;
             }
         }
@@ -128,6 +127,13 @@ impl<'a> Ask<'a> {
             (_, last) => Ok(Value::Array(said.into_iter().chain(last).collect())),
         }
     }
+}
+
+/// Whether what was said behind ASKING tells less than what was said to that. Refused, it had no effect: whoever has the
+/// slot by then does what it is asked all the same (S7), and whoever hasn't sends it on.
+fn tells_less(behind: &Value, asking: &Value) -> bool {
+    let is_sent_on = matches!(behind, Value::ServerError(error) if error.code() == "MOVED");
+    is_sent_on && matches!(asking, Value::ServerError(_))
 }
 
 impl Source {
@@ -261,6 +267,18 @@ fn sentinel(
 mod tests {
     use super::*;
     use crate::script::SCRIPTS;
+
+    #[test]
+    fn that_asking_was_refused_is_told_of_what_was_not_done_alone() {
+        let error = |line: &str| redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+        let refused = error("NOPERM no");
+        assert!(tells_less(&error("MOVED 1 h:1"), &refused));
+        assert!(!tells_less(&error("MOVED 1 h:1"), &Value::Okay));
+        // It has the slot by now.
+        for said in [Value::Int(1), error("NOSCRIPT No matching script"), error("OOM no")] {
+            assert!(!tells_less(&said, &refused), "{said:?}");
+        }
+    }
 
     #[test]
     fn what_has_a_key_is_asked_of_who_has_it() {
