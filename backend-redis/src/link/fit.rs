@@ -83,7 +83,8 @@ impl Opening {
         }
     }
 
-    /// One of a cluster's says to each call whether it is the master, but not to another cluster's, or to nobody's.
+    /// One of a cluster's sends on whoever asks for a slot that it hasn't: it isn't asked for its role, but whether it is one.
+    /// A server alone would do whatever it is sent.
     fn asks<'a>(&self, questions: &'a Questions) -> Option<Ask<'a>> {
         match (self.is_in_cluster(), self.terms.may_evict) {
             _ if self.terms.looks => None,

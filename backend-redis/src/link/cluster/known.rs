@@ -86,16 +86,16 @@ impl Known {
         (self.begun, self.first.take())
     }
 
-    /// What a look found that asked at that time. What was heard after it had begun is newer. A connection to a replica is
+    /// What a look found. What was heard after it had begun is newer. A connection to a replica is
     /// not kept: it is looked at anew what that is set to, should it be promoted.
-    pub(super) fn learn(&mut self, said: Said, look: u64, asked_at: Option<Instant>) {
+    pub(super) fn learn(&mut self, said: Said, look: u64) {
         // It was late; or all that answer are cut off, and know less than is known.
         let is_old = !said.is_well && said.epoch < self.epoch && said.is_of(&self.topology);
         if look < self.learned || is_old {
             return;
         }
         (self.topology, self.epoch) = (said.topology, said.epoch);
-        (self.learned, self.learned_at, self.failed) = (look, asked_at, None);
+        (self.learned, self.learned_at, self.failed) = (look, self.asked_at, None);
         self.moved.retain(|_, (_, when)| *when >= look);
         let (topology, moved) = (&self.topology, &self.moved);
         let is_used = |at: &At| topology.masters().contains(at) || moved.values().any(|(to, _)| to == at);
@@ -125,7 +125,7 @@ mod tests {
     impl Known {
         /// That all is at one of two servers.
         fn hears(&mut self, host: &str, replica: &str, is_well: bool, epoch: u64, look: u64) {
-            self.learn(Said { topology: all_at(host, replica), is_well, epoch }, look, None);
+            self.learn(Said { topology: all_at(host, replica), is_well, epoch }, look);
         }
     }
 

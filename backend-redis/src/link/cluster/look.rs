@@ -4,8 +4,8 @@
 //!  who was named last ──▶ all masters ──▶ all servers, and those of the URL
 //! ```
 //!
-//! The next are asked where none of these says soon that it is well, and knows it. One may be cut off from the others and
-//! say what was, or be another cluster's by now: [`best`].
+//! The next are asked where none of these says soon that the cluster is well, and who has what. One may be cut off from the
+//! others and say what was, or be another cluster's by now: [`best`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ use crate::topology::{At, Topology};
 pub(super) const SOON: Duration = Duration::from_millis(500);
 /// The same from one look to the next where somebody was sent on.
 const HURRY: Duration = Duration::from_millis(50);
-/// How long the others' answers are waited for when one has come.
+/// How long the others' answers are waited for when a good one has come: they may know of a later change.
 const OTHERS: Duration = Duration::from_millis(50);
 /// How long each server may take.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -109,14 +109,13 @@ impl Cluster {
             pause::until(last + HURRY).await;
         }
         let (look, first) = self.known().begin();
-        let asked_at = Some(Instant::now());
         let found = self.find(first).await;
         let (looked, is_another) = {
             let mut known = self.known();
             known.looking.take_if(|flight| flight.lands_by(&landing));
             let looked = match found {
                 Ok(said) => {
-                    known.learn(said, look, asked_at);
+                    known.learn(said, look);
                     Ok(())
                 }
                 Err(failure) => {
