@@ -81,6 +81,27 @@ const PROOFS: &[Proof] = &[
         rounds: Rounds::None,
     },
     Proof {
+        name: "redis-crowd",
+        what: "clients of Redis that do anything, over connections that break all the time",
+        test: &["-p", "oncekey-redis", "--test", "broken", "suite::what_a_crowd", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(200),
+    },
+    Proof {
+        name: "redis-mishaps",
+        what: "Redis under load: scripts forgotten, clients sent away, restarts, memory full, stops",
+        test: &["-p", "oncekey-redis", "--test", "broken", "mishaps::", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(30),
+    },
+    Proof {
+        name: "redis-slots",
+        what: "slots that move between a cluster's masters under clients that do anything",
+        test: &["-p", "oncekey-redis", "--test", "broken", "while_slots_move", "--", "--nocapture"],
+        env: &[],
+        rounds: Rounds::Inside(50),
+    },
+    Proof {
         name: "redis-failover",
         what: "masters that fail, in a cluster and behind Sentinel: what was lost is counted",
         test: &["-p", "oncekey-redis", "--test", "broken", "failover", "--", "--nocapture"],

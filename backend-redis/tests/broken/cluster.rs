@@ -151,7 +151,7 @@ async fn what_a_failover_loses_is_what_its_master_had_and_nothing_else_is_wrong(
         let crowd = Crowd::new("failover".to_owned(), LEASE, Ledger::still());
         let mut clients = crowd.start(&members, &mut random);
         let (moment, slots_of_the_failed) = tokio::task::block_in_place(|| {
-            answers(&crowd, 300);
+            answers(&crowd, 2_000);
             let failed = cluster.masters()[0];
             let slots = failed.cli(["cluster", "slots"]).unwrap();
             let (port, slots) = (failed.tcp_address().unwrap().port().to_string(), ranges(&slots));
@@ -165,7 +165,7 @@ async fn what_a_failover_loses_is_what_its_master_had_and_nothing_else_is_wrong(
             crowd.ledger.trouble();
             let moment = until_promoted(&crowd, replica);
             cluster.agrees().unwrap();
-            answers(&crowd, 300);
+            answers(&crowd, 2_000);
             (moment, slots.into_iter().filter(|(_, _, master)| *master == port).collect::<Vec<_>>())
         });
         crowd.stop();
