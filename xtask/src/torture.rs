@@ -99,7 +99,7 @@ const PROOFS: &[Proof] = &[
         what: "slots that move between a cluster's masters under clients that do anything",
         test: &["-p", "oncekey-redis", "--test", "broken", "while_slots_move", "--", "--nocapture"],
         env: &[],
-        rounds: Rounds::Inside(50),
+        rounds: Rounds::Inside(10),
     },
     Proof {
         name: "redis-failover",
