@@ -167,7 +167,7 @@ impl IdempotencyAdmin for RedisStore {
             Value::Int(2) => Ok(ResolveOutcome::AlreadyDone),
             Value::Int(3) => Ok(ResolveOutcome::NotLapsed),
             Value::Int(0) => Ok(ResolveOutcome::Changed),
-            Value::Int(-1) => Err(unreadable(NAME)),
+            Value::Int(-1) => call.made(Err(unreadable(NAME))),
             _ => Err(Wrong::Nonsense.in_operation(NAME)),
         }
     }

@@ -87,13 +87,16 @@ pub(crate) fn read_reserve(
     let mut each = each.into_iter();
     let Some(Value::BulkString(code)) = each.next() else { return Err(nonsense()) };
     match (&code[..], each.next(), each.next()) {
-        (b"G", Some(Value::BulkString(bytes)), None) => match record(bytes)? {
-            Record::Pending(p) => {
-                let grant = Grant::new(p.token, p.fence, p.attempt, p.policy, p.checkpoint);
-                Ok(ReservationOutcome::Reserved(grant))
+        // What can't be read now was written all the same (S7).
+        (b"G", Some(Value::BulkString(bytes)), None) => {
+            match record(bytes).map_err(|error| error.or_worse(Effect::Unknown))? {
+                Record::Pending(p) => {
+                    let grant = Grant::new(p.token, p.fence, p.attempt, p.policy, p.checkpoint);
+                    Ok(ReservationOutcome::Reserved(grant))
+                }
+                _ => Err(nonsense()),
             }
-            _ => Err(nonsense()),
-        },
+        }
         (b"W", Some(Value::Int(rest)), None) => {
             let rest = Duration::from_micros(u64::try_from(rest).unwrap_or(0));
             Ok(ReservationOutcome::InFlight(InFlight::new(rest)))
@@ -120,5 +123,27 @@ pub(crate) fn loss(name: &'static str, said: &Value) -> Result<Loss, StoreError>
         Value::Int(TAKEN_OVER) => Ok(Loss::TakenOver),
         Value::Int(-1) => Err(unreadable(name)),
         _ => Err(Wrong::Nonsense.in_operation(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oncekey_core::{ErrorKind, Fingerprint, Terms};
+
+    use super::*;
+
+    /// A script grants by a record's head, and what follows that may be cut.
+    #[test]
+    fn a_grant_that_can_not_be_read_may_have_been_written() {
+        let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), Terms::default());
+        let said = |code: &[u8]| {
+            let each = [code, b"\x01P cut"].map(|bytes| Value::BulkString(bytes.to_vec()));
+            let error = read_reserve(Value::Array(each.into()), Token::fresh(), &request).unwrap_err();
+            (error.kind(), error.effect())
+        };
+        assert_eq!(said(b"G"), (ErrorKind::Corrupt, Effect::Unknown));
+        let cut = Value::BulkString(b"\x01C cut".to_vec());
+        let error = read_reserve(cut, Token::fresh(), &request).unwrap_err();
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Corrupt, Effect::NotApplied), "a replay");
     }
 }

@@ -79,9 +79,11 @@ pub(crate) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts::of(|_, 
 pub(crate) static WAITED_FOR: LazyLock<Scripts> =
     LazyLock::new(|| Scripts::of(|name, own| waited_for(name, own.to_owned())));
 
-/// Of a key that is there, without changing it; and of one that isn't.
+/// Of a key that is there, without changing it; and of one that isn't, which begins with what a user may not be allowed:
+/// nothing was done then.
 const OF_WHAT_IS_THERE: &str = "redis.call('APPEND', KEYS[1], '')";
-const OF_NOTHING: &str = "redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1])";
+const OF_NOTHING: &str =
+    "redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') redis.call('DEL', KEYS[1])";
 
 /// What WAIT waits for is what its connection wrote last, on later servers than Redis 7.0. A repeat finds all as it is to
 /// be and writes nothing, though perhaps nobody else has that: so such a script begins with a write that changes nothing.

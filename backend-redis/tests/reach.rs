@@ -175,6 +175,18 @@ async fn a_write_that_may_not_wait_says_whether_it_was_made() {
         assert_eq!(refused(&server), [&right[1..]]);
     }
     assert_eq!(waits, ["+wait", "+append"], "each was left out once");
+
+    // Where nothing is, what it begins with has to be deleted again.
+    let rights: Vec<_> =
+        documented("ACL SETUSER app ").into_iter().chain(waits).filter(|right| right != "+del").collect();
+    allow(&server, &rights);
+    let held = grant(&RedisStore::connect(&server.url(0)).await.unwrap(), "gone").await;
+    server.cli(["flushall"]).unwrap();
+    let store = RedisStore::builder().wait_for_replicas(1, quick).connect(&as_app(&server)).await.unwrap();
+    let done = Completion::new(StoredResponse::new(200, "", "a"));
+    let error = store.complete(&slot("gone"), &held, &done).await.unwrap_err();
+    assert_eq!((error.kind(), error.effect()), (ErrorKind::Other, Effect::NotApplied), "{error}");
+    assert_eq!(server.cli(["dbsize"]).unwrap(), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]
