@@ -37,8 +37,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_millis(100);
 /// How much later than it was to be woken somebody was stopped, and not only busy.
 const LATE: Duration = Duration::from_millis(500);
-/// Bytes a second that a link is given besides, for what travels before the next answer.
-pub(crate) const FLOOR: u64 = 1 << 20;
+/// KiB a second that a link is given besides, for what travels before the next answer.
+const FLOOR: u32 = 1 << 10;
 /// How long it is remembered that a connection was given up: how much is to be received nobody knows, and if that was
 /// why, the next one needs more time.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -151,17 +151,17 @@ impl Lane {
         ask: &Ask<'_>,
         deadline: Instant,
     ) -> Result<RedisResult<Value>, Failure> {
-        self.answer(live, ask, ask.bytes(), deadline).await
+        self.answer(live, ask, ask.kib(), deadline).await
     }
 
     async fn answer(
         self: &Arc<Self>,
         live: &Arc<Live>,
         ask: &Ask<'_>,
-        bytes: u64,
+        kib: u32,
         deadline: Instant,
     ) -> Result<RedisResult<Value>, Failure> {
-        let mut owed = Owed::new(self, live, bytes);
+        let mut owed = Owed::new(self, live, kib);
         let mut gone = pin!(live.gone.notified());
         let mut said = pin!(ask.on(&live.connection));
         // Most are answered soon, and nothing else needs to be looked at.
@@ -250,7 +250,7 @@ impl Lane {
     }
 
     /// Has a task ask whether there are answers, unless one does, behind what that is said to be; if it is anything.
-    fn ask_whether(self: &Arc<Self>, live: &Arc<Live>, behind: impl FnOnce(&mut Left) -> Option<u64>) {
+    fn ask_whether(self: &Arc<Self>, live: &Arc<Live>, behind: impl FnOnce(&mut Left) -> Option<u32>) {
         // Without a runtime there is nobody to ask, and nobody to be asked for.
         let Ok(runtime) = Handle::try_current() else { return };
         let mut left = lock(&live.left);
@@ -279,9 +279,9 @@ impl Lane {
     }
 }
 
-/// How long a connection may be silent, where so many bytes may be on their way before the next answer.
-fn patience(doubled: u32, bytes: u64) -> Duration {
-    SILENCE * (1 << doubled.min(DOUBLED)) + Duration::from_micros(bytes.saturating_mul(1_000_000) / FLOOR)
+/// How long a connection may be silent, where so many KiB may be on their way before the next answer.
+fn patience(doubled: u32, kib: u32) -> Duration {
+    SILENCE * (1 << doubled.min(DOUBLED)) + Duration::from_secs(kib.into()) / FLOOR
 }
 
 /// Since when somebody waits who began at `since`, was to be woken at `then` and was `now`: nobody could hear anything
@@ -295,20 +295,20 @@ struct Owed<'a> {
     lane: &'a Arc<Lane>,
     live: &'a Arc<Live>,
     since: Instant,
-    bytes: u64,
+    kib: u32,
     over: bool,
 }
 
 impl<'a> Owed<'a> {
-    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, bytes: u64) -> Self {
-        live.owe(bytes);
-        Self { lane, live, since: Instant::now(), bytes, over: false }
+    fn new(lane: &'a Arc<Lane>, live: &'a Arc<Live>, kib: u32) -> Self {
+        live.owe(kib);
+        Self { lane, live, since: Instant::now(), kib, over: false }
     }
 
     /// There is no more to come.
     fn over(&mut self) {
         self.over = true;
-        self.live.pay(self.bytes);
+        self.live.pay(self.kib);
     }
 
     fn answered(&mut self) {
@@ -322,7 +322,7 @@ impl<'a> Owed<'a> {
 impl Drop for Owed<'_> {
     fn drop(&mut self) {
         if !self.over {
-            lock(&self.live.left).abandon(self.bytes);
+            lock(&self.live.left).abandon(self.kib);
             self.lane.ask_whether(self.live, |left| left.abandoned.take());
         }
     }
@@ -391,6 +391,6 @@ mod tests {
         assert_eq!(patience(0, 12 * FLOOR), SILENCE + Duration::from_secs(12));
         assert_eq!(patience(1, FLOOR / 2), 2 * SILENCE + Duration::from_millis(500));
         assert_eq!(patience(99, 0), 8 * SILENCE);
-        assert!(patience(0, u64::MAX) > Duration::from_secs(1_000_000), "and no number is too large");
+        assert!(patience(0, u32::MAX) > Duration::from_secs(1_000_000), "and no number is too large");
     }
 }

@@ -76,13 +76,14 @@ impl<'a> Ask<'a> {
         Self { asking, ..self }
     }
 
-    /// What is sent, in bytes, more or less.
-    pub(crate) fn bytes(&self) -> u64 {
+    /// What is sent, in KiB that are begun, more or less.
+    pub(crate) fn kib(&self) -> u32 {
         let length = |arg| match arg {
-            Arg::Simple(bytes) => <[u8]>::len(bytes) as u64,
+            Arg::Simple(bytes) => <[u8]>::len(bytes),
             _ => 0,
         };
-        self.cmd.args_iter().map(length).sum()
+        let bytes: usize = self.cmd.args_iter().map(length).sum();
+        u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX)
     }
 
     /// The key that it is about.
