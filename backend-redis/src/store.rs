@@ -147,7 +147,8 @@ impl RedisStore {
         RedisStoreBuilder::default()
     }
 
-    /// Returns when those who wait elsewhere have been told of what this store settled: for a program that ends.
+    /// Returns when those who wait elsewhere have been told of what this store settled: for a program that ends. While
+    /// clones go on settling that may take as long as they do.
     pub async fn close(self) {
         self.0.wake.told().await;
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use oncekey_core::{Slot, Watch, Watchers};
 use redis::{Cmd, Value};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -109,8 +110,10 @@ impl Wake {
 
     pub(crate) fn watch(&self, slot: &Slot) -> Watch {
         let watch = self.shared.watchers.watch(slot);
+        // Without a runtime the next one begins to listen.
+        let Ok(runtime) = Handle::try_current() else { return watch };
         if !self.shared.listening.swap(true, Ordering::SeqCst) {
-            tokio::spawn(Listening(Arc::clone(&self.shared)).run(self.closed.clone()));
+            runtime.spawn(Listening(Arc::clone(&self.shared)).run(self.closed.clone()));
         }
         watch
     }

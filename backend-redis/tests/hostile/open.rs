@@ -17,6 +17,13 @@ fn allow(server: &Server, rights: &str) {
     server.cli(command.split_whitespace()).unwrap();
 }
 
+/// Q2: it is a hint.
+#[test]
+fn who_watches_before_there_is_a_runtime_is_refused_nothing() {
+    let store = RedisStore::builder().connect_lazy("redis://localhost").unwrap();
+    drop(store.watch(&slot("early")));
+}
+
 #[tokio::test]
 async fn a_user_with_the_rights_that_calls_need_is_enough() {
     let server = Server::start().unwrap();
