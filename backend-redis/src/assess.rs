@@ -173,6 +173,18 @@ impl Server {
             ),
             None => unread.push("role"),
         }
+        match self.setting("replica-read-only").as_deref() {
+            Some("no") => say(
+                "redis.replica_takes_writes",
+                Severity::Danger,
+                format!(
+                    "{who} takes writes as a replica too (replica-read-only no): demoted by hand, it goes on granting \
+                     what the next master grants as well. Set replica-read-only yes"
+                ),
+            ),
+            Some(_) => {}
+            None => unread.push("replica-read-only"),
+        }
         match self.number("connected_slaves") {
             // It will have some when it is promoted, as its master has.
             _ if self.is_beside => {}

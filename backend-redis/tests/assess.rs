@@ -102,6 +102,12 @@ async fn memory() {
 }
 
 #[tokio::test]
+async fn a_replica_that_takes_writes() {
+    let finding = found(&[["replica-read-only", "no"]], "redis.replica_takes_writes").await;
+    assert_eq!(finding.severity, Severity::Danger);
+}
+
+#[tokio::test]
 async fn flushes_that_wait_for_a_rewrite() {
     let finding = found(&[["no-appendfsync-on-rewrite", "yes"]], "redis.fsync_on_rewrite").await;
     assert_eq!(finding.severity, Severity::Danger);

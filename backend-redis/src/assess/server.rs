@@ -12,13 +12,14 @@ use crate::call::Call;
 use crate::link::{Link, Node, text};
 use crate::store::Inner;
 
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "maxmemory-policy",
     "appendonly",
     "appendfsync",
     "no-appendfsync-on-rewrite",
     "min-replicas-to-write",
     "min-replicas-max-lag",
+    "replica-read-only",
     "maxmemory",
 ];
 
