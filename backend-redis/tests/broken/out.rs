@@ -92,10 +92,11 @@ fn of(master: &Server) -> Slot {
     (0..1_000).map(at).find(|slot| master.cli(["exists", &key(slot)]).is_ok()).unwrap()
 }
 
-/// The connections by which scripts were run last, or by which it was asked who has what.
+/// The connections by which a store calls.
 fn callers(server: &Server) -> BTreeSet<String> {
     let clients = server.cli(["client", "list"]).unwrap();
-    let is_one = |line: &&str| [" cmd=eval", " cmd=cluster|slots"].iter().any(|cmd| line.contains(cmd));
+    // Neither a replica, nor somebody who listens; and we ask by its socket.
+    let is_one = |line: &&str| line.contains(" flags=N ");
     clients.lines().filter(is_one).filter_map(|line| line.split(' ').next().map(str::to_owned)).collect()
 }
 
