@@ -3,10 +3,10 @@
 //! While nobody listens, a second socket keeps the port bound, so that nobody else is given it.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::link;
 use super::shared::Shared;
@@ -63,13 +63,39 @@ fn try_serve(shared: &Arc<Shared>, address: SocketAddr, target: &Target) -> io::
                 Err(e) => return Err(e),
             }
         }
-        drop(listener);
+        end(listener)?;
         shared.change(|plan| plan.listening = false);
     }
+}
+
+/// Nobody listens from now on. To close it would not be enough: a program that is being started has a copy until it runs,
+/// and that would go on listening.
+fn end(listener: TcpListener) -> io::Result<()> {
+    SockRef::from(&listener).shutdown(Shutdown::Both)?;
+    drop(listener);
+    Ok(())
 }
 
 /// Makes [`serve`], which waits for a client, look at the plan.
 pub(super) fn wake(address: SocketAddr) {
     // Where it is refused, nobody waits for a client.
     let _ = TcpStream::connect(address);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_can_be_listened_on_again_while_a_copy_of_its_listener_is_open() {
+        let (_port, address) = keep_port().unwrap();
+        let listen = || {
+            let socket = bound(address).unwrap();
+            socket.listen(1).map(|()| TcpListener::from(socket))
+        };
+        let first = listen().unwrap();
+        let _copy = first.try_clone().unwrap();
+        end(first).unwrap();
+        listen().unwrap();
+    }
 }

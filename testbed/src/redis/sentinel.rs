@@ -17,8 +17,9 @@ const NAME: &str = "main";
 const SENTINELS: usize = 3;
 const QUORUM: usize = 2;
 
-/// How long they may take to find each other, or another master.
-const AGREE: Duration = Duration::from_secs(60);
+/// How long they may take to find each other, or another master. One that sees that its machine stood still does nothing
+/// for 30 s (TILT), and for 30 s more each time.
+const AGREE: Duration = Duration::from_secs(180);
 
 /// A pair of servers, of which sentinels make one the master. All are gone when this is dropped, or when this process
 /// ends in whichever way.
