@@ -31,6 +31,10 @@ if state ~= 'P' or #value < 107 then
     return -1
 end
 
+local size = struct.unpack('<I2', value, 106)
+if #value < 107 + size then
+    return -1
+end
 local NEVER = '\255\255\255\255\255\255\255\255'
 local kept = struct.unpack('<I8', value, 90)
 local refuse = value:sub(88, 88) == 'R'
@@ -51,7 +55,6 @@ if ARGV[2] == '' and refuse and value:byte(89) == 0 then
 end
 
 -- W1: a checkpoint with a higher number replaces the stored one. Numbers in halves: a double has 53 bits.
-local size = struct.unpack('<I2', value, 106)
 local sequence, data = value:sub(98, 105), value:sub(108 + size)
 if ARGV[4] ~= '' then
     local old_high, old_low = struct.unpack('>I4I4', sequence)

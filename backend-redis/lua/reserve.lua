@@ -81,6 +81,10 @@ if state ~= 'P' then
     return { '?' }
 end
 
+-- What is kept of it is written again.
+if #value < 107 + struct.unpack('<I2', value, 106) then
+    return { '?' }
+end
 local kept = struct.unpack('<I8', value, 90)
 -- R3: its own retry. A late one never shortens a lease that was acknowledged.
 if value:sub(35, 50) == token then

@@ -128,6 +128,34 @@ async fn a_value_that_can_not_be_read_is_corrupt_to_each_call_and_stays() {
     assert!(key.store.complete(&key.slot, &held, &answer()).await.is_ok());
 }
 
+/// Nor over one that is cut behind what is decided by, by whoever would keep the rest.
+#[tokio::test]
+async fn a_value_whose_slot_is_cut_is_taken_over_by_nobody() {
+    let (key, token) = (Key::new().await, Token::fresh());
+    let held = key.reserve(Policy::TakeOver, token, LEASE).await;
+    let name = key.server.cli(["--scan", "--pattern", "keys:*"]).unwrap();
+    let cut = "redis.call('SET', KEYS[1], redis.call('GET', KEYS[1]):sub(1, 108), 'KEEPTTL')";
+    key.server.cli(["eval", cut, "1", &name]).unwrap();
+    let value = || key.server.cli(["eval", "return redis.sha1hex(redis.call('GET', KEYS[1]))", "1", &name]);
+    let before = value().unwrap();
+    let lapsed = ClockOffset::shiftable();
+    lapsed.advance(2 * LEASE);
+    let later = builder().clock_offset(lapsed).connect(&key.server.url(0)).await.unwrap();
+    let terms = Terms::new(Policy::TakeOver, LEASE, RETENTION).unwrap();
+    let request = ReserveRequest::new(Fingerprint::from_bytes([7; 32]), terms);
+    let (store, slot) = (&key.store, &key.slot);
+    let told = [
+        store.reserve_or_fetch(slot, token, &request).await.map(drop),
+        later.reserve_or_fetch(slot, Token::fresh(), &request).await.map(drop),
+        store.renew(slot, &held, &Renewal::extend(LEASE).unwrap()).await.map(drop),
+        store.renew(slot, &held, &Renewal::hand_over()).await.map(drop),
+    ];
+    for error in told.map(Result::unwrap_err) {
+        assert_eq!((error.kind(), error.effect()), (ErrorKind::Corrupt, Effect::NotApplied), "{error}");
+    }
+    assert_eq!(value().unwrap(), before);
+}
+
 fn answer() -> Completion {
     Completion::new(StoredResponse::new(200, "", "paid"))
 }

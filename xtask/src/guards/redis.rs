@@ -118,6 +118,8 @@ pub(super) const GUARDS: &[Guard] = &[
     guard(RENEW, " or value:byte(1) ~= 1", ""),
     guard(RENEW, "state ~= 'P' or ", ""),
     guard(RENEW, " or #value < 107", ""),
+    guard(RESERVE, "if #value < 107 + struct.unpack('<I2', value, 106) then", "if false then"),
+    guard(RENEW, "if #value < 107 + size then", "if false then"),
     guard(RELEASE, "#value < 50 or ", ""),
     guard(RELEASE, " or value:byte(1) ~= 1", ""),
     guard(RELEASE, "state ~= 'P' or ", ""),
